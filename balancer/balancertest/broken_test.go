@@ -1,0 +1,188 @@
+package balancertest
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/usher-proxy/usher/balancer"
+)
+
+// policyFunc makes a Policy of a function, pickFunc a Picker.
+type policyFunc func([]balancer.Endpoint) balancer.Picker
+
+func (f policyFunc) Picker(e []balancer.Endpoint) balancer.Picker { return f(e) }
+
+type pickFunc func(balancer.Request) (balancer.Pick, error)
+
+func (f pickFunc) Pick(r balancer.Request) (balancer.Pick, error) { return f(r) }
+
+// stateless returns a factory of policies whose pickers only look at the set
+// and the request.
+func stateless(pick func([]balancer.Endpoint, balancer.Request) (balancer.Pick, error)) func() balancer.Policy {
+	return func() balancer.Policy {
+		return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+			return pickFunc(func(r balancer.Request) (balancer.Pick, error) { return pick(set, r) })
+		})
+	}
+}
+
+// good is a correct policy that the broken ones differ from in one thing: it
+// picks at random.
+func good(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	left := untried(set, r.Tried)
+	if len(left) == 0 {
+		return balancer.Pick{}, balancer.ErrNoEndpoints
+	}
+	return balancer.Pick{Endpoint: left[rand.IntN(len(left))]}, nil
+}
+
+func untried(set []balancer.Endpoint, tried []netip.AddrPort) []balancer.Endpoint {
+	return slices.DeleteFunc(slices.Clone(set), func(e balancer.Endpoint) bool {
+		return slices.Contains(tried, e.Addr)
+	})
+}
+
+// broken are policies that each break one promise, and the check that has to
+// find it.
+var broken = []struct {
+	name   string
+	policy func() balancer.Policy
+	found  string
+}{
+	{"own error on an empty set", stateless(ownError), "an empty set has no endpoint"},
+	{"ignores Tried", stateless(ignoresTried), "one endpoint"},
+	{"makes an endpoint up", stateless(madeUp), "picks are endpoints of the set"},
+	{"drops the pod's name", stateless(anonymous), "picks are endpoints of the set"},
+	{"needs to know the client", stateless(needsClient), "picks are endpoints of the set"},
+	{"IPv4 only", stateless(ipv4Only), "one endpoint"},
+	{"gives up after three tries", stateless(threeTries), "each endpoint is a retry target once"},
+	{"counts Tried instead of looking", stateless(countsTried), "foreign addresses in Tried are harmless"},
+	{"sorts the given slice", sorts, "arguments are left alone"},
+	{"appends to the given slice", appends, "arguments are left alone"},
+	{"appends to Tried", stateless(appendsTried), "arguments are left alone"},
+	{"one set for all Pickers", oneSet, "an old Picker keeps its set"},
+	{"one set for all connections", oneSet, "concurrent picks during changes"},
+	{"ejects what failed", ejects, "each endpoint is a retry target once"},
+	{"Done ejects for ever", ejects, "Done at any time from any goroutine"},
+}
+
+func ownError(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	if len(set) == 0 {
+		return balancer.Pick{}, errors.New("nothing here")
+	}
+	return good(set, r)
+}
+
+func ignoresTried(set []balancer.Endpoint, _ balancer.Request) (balancer.Pick, error) {
+	return good(set, balancer.Request{})
+}
+
+func madeUp(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	if len(set) == 1000 {
+		return balancer.Pick{Endpoint: Endpoints(1001)[1000]}, nil
+	}
+	return good(set, r)
+}
+
+func anonymous(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	pick, err := good(set, r)
+	pick.Endpoint.Pod = ""
+	return pick, err
+}
+
+func needsClient(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	if !r.Client.IsValid() {
+		return balancer.Pick{}, errors.New("who is there?")
+	}
+	return good(set, r)
+}
+
+func ipv4Only(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	v6 := func(e balancer.Endpoint) bool { return e.Addr.Addr().Is6() }
+	return good(slices.DeleteFunc(slices.Clone(set), v6), r)
+}
+
+func threeTries(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	if len(r.Tried) == 3 {
+		return balancer.Pick{}, balancer.ErrNoEndpoints
+	}
+	return good(set, r)
+}
+
+func countsTried(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	if len(r.Tried) >= len(set) {
+		return balancer.Pick{}, balancer.ErrNoEndpoints
+	}
+	return good(set, r)
+}
+
+func appendsTried(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	if len(set) == 0 {
+		return good(set, r)
+	}
+	_ = append(r.Tried, netip.AddrPort{})
+	return good(set, r)
+}
+
+// blocking allows one connection at a time per Picker.
+func blocking() balancer.Policy {
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		var busy sync.Mutex
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) {
+			pick, err := good(set, r)
+			if err == nil {
+				busy.Lock()
+				pick.Done = func(balancer.Outcome) { busy.Unlock() }
+			}
+			return pick, err
+		})
+	})
+}
+
+func sorts() balancer.Policy {
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		slices.Reverse(set)
+		return stateless(good)().Picker(set)
+	})
+}
+
+func appends() balancer.Policy {
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		_ = append(set, balancer.Endpoint{})
+		return stateless(good)().Picker(set)
+	})
+}
+
+// oneSet keeps the endpoints in the Policy, for all its Pickers.
+func oneSet() balancer.Policy {
+	var current atomic.Pointer[[]balancer.Endpoint]
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		current.Store(&set)
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) { return good(*current.Load(), r) })
+	})
+}
+
+// ejects never picks an endpoint again that failed once.
+func ejects() balancer.Policy {
+	var mu sync.Mutex
+	var failed []netip.AddrPort
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			pick, err := good(untried(set, failed), r)
+			pick.Done = func(o balancer.Outcome) {
+				mu.Lock()
+				defer mu.Unlock()
+				if o.Err != nil {
+					failed = append(failed, pick.Endpoint.Addr)
+				}
+			}
+			return pick, err
+		})
+	})
+}

@@ -1,0 +1,77 @@
+// Package iptables sends the traffic of Services to local ports.
+//
+// A [Table] owns chains in the nat and filter tables of one address family, all
+// of them called USHER-something, and replaces their whole content by one run
+// of iptables-restore:
+//
+//	table, err := iptables.New(iptables.IPv4) // proves that iptables works here
+//	ports, err := table.Assigned(ctx)         // what an earlier process left
+//	err = table.Sync(ctx, rules)              // at every change
+//	err = table.Cleanup(ctx)                  // at the end
+//
+// A table is written as a whole or not at all, so a crash leaves in each either
+// the old rules or the new ones. The listeners must exist before the rules that
+// lead to them, and the rules be gone before the listeners. Rules of others are
+// neither changed nor moved, except that our jumps come before them.
+//
+// # What it looks like
+//
+// The output of iptables-save for a Service with a NodePort, on a node whose
+// address is 192.0.2.1 (lines shortened):
+//
+//	*filter
+//	-A INPUT -j USHER-INPUT
+//	-A USHER-INPUT -p tcp --dport 11000 -m conntrack --ctstate DNAT -j ACCEPT
+//	-A USHER-INPUT -p tcp --dport 11000 -j REJECT --reject-with tcp-reset
+//	COMMIT
+//	*nat
+//	-A PREROUTING -j USHER-PREROUTING
+//	-A OUTPUT -j USHER-OUTPUT
+//	-A USHER-PREROUTING -i cni0 -g USHER-REDIRECT
+//	-A USHER-PREROUTING -i eth0 -g USHER-REDIRECT
+//	-A USHER-PREROUTING -g USHER-DNAT
+//	-A USHER-OUTPUT -m mark --mark 0x20000/0x20000 -j RETURN
+//	-A USHER-OUTPUT -g USHER-REDIRECT
+//	-A USHER-REDIRECT -j USHER-SERVICES
+//	-A USHER-REDIRECT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS
+//	-A USHER-SERVICES -d 10.96.0.20/32 -p tcp --dport 80 --comment "shop/web:http" -j REDIRECT --to-ports 11000
+//	-A USHER-NODEPORTS -p tcp --dport 30080 --comment "shop/web:http" -j REDIRECT --to-ports 11000
+//	-A USHER-DNAT -j USHER-SERVICES-DNAT
+//	-A USHER-DNAT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS-DNAT
+//	-A USHER-SERVICES-DNAT -d 10.96.0.20/32 -p tcp --dport 80 --comment "shop/web:http" -j DNAT --to-destination 192.0.2.1:11000
+//	-A USHER-NODEPORTS-DNAT -p tcp --dport 30080 --comment "shop/web:http" -j DNAT --to-destination 192.0.2.1:11000
+//	COMMIT
+//
+// # Why each chain exists
+//
+// USHER-PREROUTING, for what comes from pods and other machines, chooses how a
+// packet gets to the listener. REDIRECT keeps it on an address of the interface
+// that it came in by, but silently drops what came in by an interface without
+// one, which is how some network plugins connect pods. DNAT to the node's
+// address works from everywhere. The interfaces that have an address are few
+// and known (Rules.Numbered), so they are the ones listed: a pod that was
+// started a moment ago is served by the last rule.
+//
+// USHER-OUTPUT, for what the node itself sends, first exempts our own
+// connections to endpoints by their mark.
+//
+// USHER-REDIRECT and USHER-DNAT ask for the frontends with an address of their
+// own first, then for NodePorts on any local address: the address of a load
+// balancer may be local, and its port a NodePort of somebody else.
+// USHER-SERVICES, USHER-NODEPORTS and their -DNAT twins have one rule for each
+// frontend. Endpoints appear nowhere, so their changes need no write.
+//
+// USHER-INPUT guards the listener ports in use, and only these. What NAT sent
+// there is accepted, or an INPUT that drops by default would cut Services off.
+// The rest is refused: listeners are reached through their frontends only. A
+// listener port that equals the port of a frontend on an address of the node
+// would be refused as well, because NAT then has nothing to change. Firewalls
+// in tables of their own (nft, firewalld) are not overruled by an ACCEPT here.
+//
+// # Sources
+//
+// The words are those of iptables(8), iptables-extensions(8) and
+// iptables-restore(8). That REDIRECT drops is in net/netfilter/nf_nat_redirect.c
+// of Linux: it takes the first IPv4 address of the incoming interface, or the
+// first IPv6 address that is not tentative.
+package iptables

@@ -1,0 +1,5 @@
+package netns
+
+import "testing"
+
+func TestMain(m *testing.M) { Main(m) }

@@ -1,0 +1,233 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+)
+
+// nodePatience is how long the own Node is waited for once the Services and
+// EndpointSlices are there. They can be served without it.
+const nodePatience = 5 * time.Second
+
+// Config is what NewAPI needs.
+type Config struct {
+	REST     *rest.Config // from RESTConfig; it is copied
+	NodeName string       // of the own Node; "" if there is none
+	Log      logrus.FieldLogger
+}
+
+// API is the Source that lists and watches an API server. All methods may be
+// called by several goroutines at once.
+type API struct {
+	log     logrus.FieldLogger
+	rest    *rest.Config
+	http    *http.Client
+	contact contact
+	outages *outages
+	events  *events
+	changed signal
+
+	services cache.SharedIndexInformer
+	slices   cache.SharedIndexInformer
+	node     cache.SharedIndexInformer // nil without a node name
+
+	nodeRefused chan struct{} // has a value if the Node may not be read
+	complete    atomic.Bool
+}
+
+var _ Source = (*API)(nil)
+
+// NewAPI returns a source that is empty until Run. An API server that cannot
+// be reached is no error: Run waits for it.
+func NewAPI(c Config) (*API, error) { return newAPI(c, ordinaryServices()) }
+
+func newAPI(c Config, ours filter) (*API, error) {
+	routeKlog(c.Log)
+	a := &API{log: c.Log, changed: newSignal(), nodeRefused: make(chan struct{}, 1)}
+	a.rest = a.clientConfig(c.REST)
+	a.outages = newOutages(c.Log, apiAddress(a.rest))
+	core, discovery, err := a.connect()
+	if err != nil {
+		return nil, fmt.Errorf("client of the API server %s: %w", apiAddress(a.rest), err)
+	}
+	a.services = a.informer(&corev1.Service{}, resource{
+		name: "services", client: core, labels: ours.services.String(), fields: notHeadless().String(),
+	}, nil)
+	a.slices = a.informer(&discoveryv1.EndpointSlice{}, resource{
+		name: "endpointslices", client: discovery, labels: ours.slices.String(),
+	}, nil)
+	if c.NodeName != "" {
+		own := fields.OneTermEqualSelector(metav1.ObjectNameField, c.NodeName)
+		a.node = a.informer(&corev1.Node{}, resource{name: "nodes", client: core, fields: own.String()}, a.nodeWasRefused)
+	}
+	a.events = newEvents(core, c.NodeName, a.uidOf, c.Log)
+	return a, nil
+}
+
+// clientConfig completes a copy of what the user configured.
+func (a *API) clientConfig(given *rest.Config) *rest.Config {
+	config := rest.CopyConfig(given)
+	config.UserAgent = "usher"
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	config.ContentType = runtime.ContentTypeProtobuf
+	if config.QPS == 0 { // three watches and a few Events; client-go's 5 would hold back a burst of Events
+		config.QPS, config.Burst = 20, 40
+	}
+	config.Wrap(a.contact.wrap)
+	return config
+}
+
+func (a *API) informer(example runtime.Object, r resource, onRefused func()) cache.SharedIndexInformer {
+	informer := cache.NewSharedIndexInformer(r.listWatch(a.outages, onRefused), example, 0, nil)
+	// Neither can fail before the informer runs.
+	_ = informer.SetTransform(strip)
+	_ = informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {}) // listWatch has told it
+	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { a.changed.send() },
+		UpdateFunc: func(before, after any) {
+			if matters(before, after) {
+				a.changed.send()
+			}
+		},
+		// Also called with a cache.DeletedFinalStateUnknown, for an object that
+		// went while the API server was away: it is out of the cache either way.
+		DeleteFunc: func(any) { a.changed.send() },
+	})
+	return informer
+}
+
+// nodeWasRefused lets the start go on without the Node.
+func (a *API) nodeWasRefused() {
+	select {
+	case a.nodeRefused <- struct{}{}:
+	default:
+	}
+}
+
+// Run implements Source. It returns nil once ctx is done.
+func (a *API) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, informer := range a.informers() {
+		running.Go(func() { informer.RunWithContext(ctx) })
+	}
+	running.Go(func() { a.events.run(ctx) })
+	running.Go(func() { a.awaitLists(ctx) })
+	running.Wait()
+	utilnet.CloseIdleConnectionsFor(a.http.Transport)
+	return nil
+}
+
+func (a *API) informers() []cache.SharedIndexInformer {
+	if a.node == nil {
+		return []cache.SharedIndexInformer{a.services, a.slices}
+	}
+	return []cache.SharedIndexInformer{a.services, a.slices, a.node}
+}
+
+// awaitLists makes the state complete once it is.
+func (a *API) awaitLists(ctx context.Context) {
+	for _, informer := range []cache.SharedIndexInformer{a.services, a.slices} {
+		select {
+		case <-ctx.Done():
+			return
+		case <-informer.HasSyncedChecker().Done():
+		}
+	}
+	if a.node != nil {
+		a.awaitNode(ctx)
+	}
+	a.complete.Store(true)
+	a.changed.send()
+
+	services := list[*corev1.Service](a.services)
+	a.log.Infof("the API server %s has %d Services to serve, and %d EndpointSlices",
+		apiAddress(a.rest), len(services), len(list[*discoveryv1.EndpointSlice](a.slices)))
+	if kubernetes, ok, _ := a.services.GetStore().GetByKey("default/kubernetes"); ok {
+		warnIfOwnService(a.rest, kubernetes.(*corev1.Service), a.log)
+	}
+}
+
+func (a *API) awaitNode(ctx context.Context) {
+	patience := time.NewTimer(nodePatience)
+	defer patience.Stop()
+	const without = "going on without the own Node: its zone (topology hints), addresses and pod CIDRs are unknown until "
+	select {
+	case <-ctx.Done():
+	case <-a.node.HasSyncedChecker().Done():
+		if len(a.node.GetStore().ListKeys()) == 0 {
+			a.log.Warn(without + "an object of that name exists; see --node-name")
+		}
+	case <-a.nodeRefused:
+		a.log.Warn(without + "usher's user may list and watch nodes")
+	case <-patience.C:
+		a.log.Warn(without + "it can be read")
+	}
+}
+
+// Changed implements Source.
+func (a *API) Changed() <-chan struct{} { return a.changed }
+
+// Objects implements Source.
+func (a *API) Objects() (Objects, bool) {
+	if !a.complete.Load() {
+		return Objects{}, false
+	}
+	objects := Objects{
+		Services: list[*corev1.Service](a.services),
+		Slices:   list[*discoveryv1.EndpointSlice](a.slices),
+	}
+	if a.node != nil {
+		if nodes := list[*corev1.Node](a.node); len(nodes) > 0 {
+			objects.Node = nodes[0]
+		}
+	}
+	return objects, true
+}
+
+// list returns what an informer's cache holds.
+func list[T any](informer cache.SharedIndexInformer) []T {
+	cached := informer.GetStore().List()
+	typed := make([]T, len(cached))
+	for i, object := range cached {
+		typed[i] = object.(T)
+	}
+	return typed
+}
+
+// Event implements Source.
+func (a *API) Event(about Ref, reason, message string) { a.events.add(about, reason, message) }
+
+// uidOf returns the UID of an object in the caches, without which "kubectl
+// describe" does not find its events.
+func (a *API) uidOf(about Ref) types.UID {
+	var cached any
+	switch {
+	case about.Kind == "Service":
+		cached, _, _ = a.services.GetStore().GetByKey(about.Namespace + "/" + about.Name)
+	case about.Kind == "Node" && a.node != nil:
+		cached, _, _ = a.node.GetStore().GetByKey(about.Name)
+	}
+	if object, ok := cached.(metav1.Object); ok {
+		return object.GetUID()
+	}
+	return ""
+}
+
+// LastContact returns when the API server last sent something, the zero time
+// if it never did. While it lives that is about a minute ago at most.
+func (a *API) LastContact() time.Time { return a.contact.time() }

@@ -1,0 +1,31 @@
+package proxier
+
+import (
+	"context"
+	"net"
+	"net/netip"
+)
+
+// capture makes the connections to a Port's frontends arrive at its listener.
+// Only the reconcile loop calls it, except for destination.
+type capture interface {
+	// String names it as --capture does.
+	String() string
+	// sockets returns the sockets that port is to be served on: of those it
+	// has, the ones that stay, and new ones. Frontends that cannot be had are
+	// errors; the others are served all the same.
+	sockets(port *Port, have []*socket) ([]*socket, []error)
+	// apply makes the kernel send every frontend of the served Ports to their
+	// sockets, and nothing else. When it fails, what was there before is still
+	// in force, and the next pass tries again from the full state.
+	apply(ctx context.Context, served []*listener, node nodeAddresses) error
+	// released tells that a socket has been closed.
+	released(*socket)
+	// own are the ports on which direct connections are not welcome.
+	own() map[uint16]bool
+	// destination is the address that the client of an accepted connection has
+	// dialled. It is safe for concurrent use.
+	destination(*net.TCPConn) (netip.AddrPort, error)
+	// remove takes everything out of the kernel that apply has put there.
+	remove(ctx context.Context) error
+}

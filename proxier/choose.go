@@ -1,0 +1,73 @@
+package proxier
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/usher-proxy/usher/iptables"
+)
+
+// chooseCapture makes the capture that the configuration asks for, and the mark
+// that our own connections need with it. It says what it chose, and why.
+func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
+	switch p.cfg.Capture {
+	case "bind":
+		p.cfg.Log.Info("capture=bind, as asked for: binding the Service addresses themselves")
+		return p.bind(), 0, nil
+	case "iptables":
+		r, err := p.redirect(ctx)
+		if err != nil {
+			return nil, 0, fmt.Errorf("--capture=iptables: %w", err)
+		}
+		p.cfg.Log.Info("capture=iptables, as asked for: REDIRECT rules lead to the listeners")
+		return r, r.mark.Value, nil
+	case "auto":
+		r, err := p.redirect(ctx)
+		if err != nil {
+			p.cfg.Log.WithError(err).Warn("capture=bind, because iptables cannot be used: only Service addresses that already belong to this node are served")
+			return p.bind(), 0, nil
+		}
+		p.cfg.Log.Info("capture=iptables, because it works here: REDIRECT rules lead to the listeners")
+		return r, r.mark.Value, nil
+	}
+	return nil, 0, fmt.Errorf("--capture=%s: want auto, iptables or bind", p.cfg.Capture)
+}
+
+func (p *Proxier) bind() *bind { return &bind{node: p.node.addresses} }
+
+func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {
+	if err := checkMark(p.cfg.Mark); err != nil {
+		return nil, err
+	}
+	return newRedirect(ctx, &p.cfg, func() []netip.Addr { return p.nodeIPs })
+}
+
+// checkMark refuses a mark that policy routing would act on: our connections to
+// the endpoints would be sent elsewhere.
+func checkMark(mark iptables.Mark) error {
+	rules, err := netlink.RuleList(netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list policy routing rules: %w", err)
+	}
+	for _, rule := range rules {
+		if matchesMark(rule, mark.Value) != matchesMark(rule, 0) {
+			return fmt.Errorf("packets marked %#x are routed by the rule %q (ip rule): choose another bit with --mark",
+				mark.Value, rule.String())
+		}
+	}
+	return nil
+}
+
+func matchesMark(rule netlink.Rule, mark uint32) bool {
+	mask := uint32(0)
+	switch {
+	case rule.Mask != nil:
+		mask = *rule.Mask
+	case rule.Mark != 0:
+		mask = 0xffffffff
+	}
+	return mark&mask == rule.Mark&mask
+}

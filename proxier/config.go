@@ -1,0 +1,66 @@
+package proxier
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/source"
+)
+
+// Config is everything that a Proxier needs. All fields are required unless
+// they say otherwise.
+type Config struct {
+	Source source.Source
+	Log    *logrus.Logger
+	// Registry gets the metrics.
+	Registry *prometheus.Registry
+	// OnRecord, if set, gets every connection record; it must not block.
+	OnRecord func(*observe.Record)
+
+	// Capture is auto, iptables or bind.
+	Capture string
+	// ProxyPortRange are the ports of listeners for redirected traffic.
+	ProxyPortRange PortRange
+	// Mark is carried by our own connections, so that iptables leaves them alone.
+	Mark iptables.Mark
+	// AllowLoopbackEndpoints lets bind capture dial loopback addresses. Only for
+	// objects that come from files of the node's owner.
+	AllowLoopbackEndpoints bool
+
+	// Balancer names the policy of every Service port.
+	Balancer string
+	// Policies are further policies by name. May be nil.
+	Policies map[string]func() balancer.Policy
+
+	Retry            Retry
+	HalfCloseTimeout time.Duration // how long one half of a connection may be silent after the other closed
+	MinSyncPeriod    time.Duration // between two passes in a burst of changes
+	SyncPeriod       time.Duration // between two passes when nothing changes
+	DrainTimeout     time.Duration // for connections to end by themselves when stopping
+
+	// HealthzAddress and MetricsAddress are host:port; empty serves none.
+	HealthzAddress, MetricsAddress string
+}
+
+// newPolicy returns the maker of policies of the configured name.
+func (c *Config) newPolicy() (func() balancer.Policy, error) {
+	if custom := c.Policies[c.Balancer]; custom != nil {
+		return custom, nil
+	}
+	if _, err := balancer.New(c.Balancer); err != nil {
+		return nil, err
+	}
+	return func() balancer.Policy {
+		p, err := balancer.New(c.Balancer)
+		if err != nil {
+			panic(fmt.Sprintf("balancer.New(%q) failed after it had succeeded: %v", c.Balancer, err))
+		}
+		return p
+	}, nil
+}

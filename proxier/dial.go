@@ -1,0 +1,144 @@
+package proxier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/observe"
+)
+
+// Retry bounds the search for an endpoint that answers.
+type Retry struct {
+	Attempts int           // at most so many endpoints are tried
+	Timeout  time.Duration // for one attempt
+	Total    time.Duration // for all of them
+}
+
+// dialer connects to endpoints.
+type dialer struct {
+	net      net.Dialer
+	attempts int
+	total    time.Duration
+}
+
+// newDialer returns a dialer whose sockets carry mark, unless that is 0.
+func newDialer(r Retry, mark uint32) dialer {
+	// Keep-alive stays at Go's default (15 s): it finds peers that are gone.
+	d := net.Dialer{Timeout: r.Timeout}
+	d.SetMultipathTCP(false) // MPTCP sockets cannot be spliced
+	if mark != 0 {
+		d.Control = func(_, _ string, c syscall.RawConn) error { return setMark(c, mark) }
+	}
+	return dialer{net: d, attempts: r.Attempts, total: r.Total}
+}
+
+func setMark(c syscall.RawConn, mark uint32) (err error) {
+	controlErr := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark))
+	})
+	return errors.Join(controlErr, os.NewSyscallError("setsockopt SO_MARK", err))
+}
+
+// dial picks and connects until an endpoint answers, and writes each attempt
+// into the record. An endpoint is tried once. It gives up when none is left,
+// when its attempts or ctx are used up, or when the fault is our own.
+func (d *dialer) dial(ctx context.Context, picker balancer.Picker, r *observe.Record) (*net.TCPConn, balancer.Pick, error) {
+	var tried []netip.AddrPort
+	last := error(balancer.ErrNoEndpoints)
+	for len(tried) < d.attempts {
+		pick, err := picker.Pick(balancer.Request{Client: r.Client.Addr(), Tried: tried})
+		if err != nil {
+			break
+		}
+		start := time.Now()
+		conn, err := d.net.DialTCP(ctx, "tcp", netip.AddrPort{}, pick.Endpoint.Addr)
+		took := time.Since(start)
+		result := dialResult(err)
+		r.Attempts = append(r.Attempts, observe.Attempt{
+			Backend: pick.Endpoint.Addr, Pod: pick.Endpoint.Pod,
+			Start: start.Sub(r.Start), Duration: took,
+			Result: result, Errno: errnoName(err),
+		})
+		if err == nil {
+			return conn, pick, nil
+		}
+		last = fmt.Errorf("connect to %s: %w", pick.Endpoint.Addr, err)
+		if pick.Done != nil {
+			pick.Done(balancer.Outcome{Err: err, Connect: took})
+		}
+		if ctx.Err() != nil || isOurs(result) {
+			break
+		}
+		tried = append(tried, pick.Endpoint.Addr)
+	}
+	return nil, balancer.Pick{}, last
+}
+
+// dialResult names the error of one attempt.
+func dialResult(err error) observe.Reason {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		return observe.OK
+	case is(err, unix.ECONNREFUSED, unix.ECONNRESET):
+		return observe.BackendRefused
+	case is(err, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN, unix.EACCES, unix.EPERM):
+		return observe.BackendUnreachable
+	case is(err, unix.EMFILE, unix.ENFILE):
+		return observe.OutOfFiles
+	case is(err, unix.ENOMEM, unix.ENOBUFS):
+		return observe.OutOfMemory
+	case is(err, unix.EADDRNOTAVAIL, unix.EADDRINUSE):
+		return observe.OutOfPorts
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return observe.ConnectTimeout
+	}
+	return observe.InternalError
+}
+
+func is(err error, errnos ...syscall.Errno) bool {
+	for _, errno := range errnos {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOurs tells a fault of this process, which another endpoint cannot mend.
+// Running out of ports is one per endpoint: another one may do.
+func isOurs(r observe.Reason) bool {
+	return r == observe.OutOfFiles || r == observe.OutOfMemory || r == observe.InternalError
+}
+
+// outcome is the reason of a connection for which no endpoint was found.
+func outcome(attempts []observe.Attempt, err error) observe.Reason {
+	switch {
+	case len(attempts) == 0 && errors.Is(err, balancer.ErrNoEndpoints):
+		return observe.NoEndpoints
+	case len(attempts) == 0:
+		return observe.InternalError
+	}
+	last := attempts[len(attempts)-1].Result
+	if len(attempts) > 1 && !isOurs(last) {
+		return observe.RetriesExhausted
+	}
+	return last
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,78 @@
+package observe
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/sirupsen/logrus"
+)
+
+// queueLength bounds the records that wait for the log's reader.
+const queueLength = 16384
+
+// Log writes records to a logger. Writing never makes a connection wait.
+type Log struct {
+	logger  *logrus.Logger
+	queue   chan *Record
+	dropped atomic.Uint64
+}
+
+// NewLog returns a Log for Run to write out.
+func NewLog(logger *logrus.Logger) *Log {
+	return &Log{logger: logger, queue: make(chan *Record, queueLength)}
+}
+
+// Dropped counts the records that found the queue full.
+func (l *Log) Dropped() uint64 { return l.dropped.Load() }
+
+// add queues a record. When the queue is full the oldest one makes room: the
+// newest are what somebody who looks now wants to see.
+func (l *Log) add(r *Record) {
+	for {
+		select {
+		case l.queue <- r:
+			return
+		default:
+		}
+		select {
+		case <-l.queue:
+			l.dropped.Add(1)
+		default:
+		}
+	}
+}
+
+// Run writes records until ctx is done, and then those that are still queued.
+func (l *Log) Run(ctx context.Context) {
+	for {
+		select {
+		case r := <-l.queue:
+			l.write(r)
+		case <-ctx.Done():
+			l.flush()
+			return
+		}
+	}
+}
+
+func (l *Log) flush() {
+	for {
+		select {
+		case r := <-l.queue:
+			l.write(r)
+		default:
+			return
+		}
+	}
+}
+
+// write is the one place that a record becomes a log line. What went wrong is
+// a warning, so that --log-level=warning shows just that.
+func (l *Log) write(r *Record) {
+	entry := l.logger.WithFields(logrus.Fields(r.Fields()))
+	if r.Reason == OK {
+		entry.Info(r.Sentence())
+	} else {
+		entry.Warn(r.Sentence())
+	}
+}

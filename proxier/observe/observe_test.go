@@ -1,0 +1,111 @@
+package observe
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/sirupsen/logrus"
+
+	"github.com/usher-proxy/usher/balancer"
+)
+
+// setup returns an Observer that logs as JSON into out; stop writes what is
+// queued.
+func setup(t *testing.T) (o *Observer, m *Metrics, out *bytes.Buffer, stop func()) {
+	t.Helper()
+	out = &bytes.Buffer{}
+	logger := logrus.New()
+	logger.SetOutput(out)
+	logger.SetFormatter(&logrus.JSONFormatter{})
+	log := NewLog(logger)
+	m = NewMetrics(prometheus.NewRegistry(), log)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return New(log, m, nil), m, out, func() { log.Run(ctx) }
+}
+
+func TestRecordIsOneLineAndOneCount(t *testing.T) {
+	o, m, out, stop := setup(t)
+	port := m.Port("shop", "cart", "http", "tcp")
+	r := o.Open(port)
+	if got := testutil.ToFloat64(port.active); got != 1 {
+		t.Errorf("active %v", got)
+	}
+	r.Client, r.VIP = netip.MustParseAddrPort("10.0.0.9:5000"), netip.MustParseAddrPort("10.96.0.10:80")
+	r.Backend = balancer.Endpoint{Addr: netip.MustParseAddrPort("10.0.0.2:8080"), Pod: "shop/cart-2"}
+	r.Attempts = []Attempt{
+		{Backend: netip.MustParseAddrPort("10.0.0.1:8080"), Pod: "shop/cart-1", Result: BackendRefused, Errno: "ECONNREFUSED"},
+		{Backend: netip.MustParseAddrPort("10.0.0.2:8080"), Pod: "shop/cart-2", Result: OK, Duration: time.Millisecond},
+	}
+	r.Reason, r.BytesIn, r.BytesOut, r.Connect = OK, 7, 9, time.Millisecond
+	o.Closed(port, r)
+	stop()
+
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 1 {
+		t.Fatalf("%d lines:\n%s", len(lines), out)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(lines[0]), &got); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]any{
+		"event": "conn.close", "ns": "shop", "service": "cart", "port_name": "http", "proto": "tcp",
+		"client_ip": "10.0.0.9", "vip": "10.96.0.10", "backend_ip": "10.0.0.2", "backend_pod": "shop/cart-2",
+		"reason": "ok", "code": "--", "bytes_in": 7.0, "bytes_out": 9.0, "connect_ms": 1.0, "client_close_ms": -1.0,
+		"attempts_total": 2.0, "level": "info",
+		"msg": "shop/cart:http served by shop/cart-2 after 1 failed attempt(s), the first on shop/cart-1 (ECONNREFUSED): both sides closed",
+	} {
+		if got[key] != want {
+			t.Errorf("%s is %v, want %v", key, got[key], want)
+		}
+	}
+	first := got["attempts"].([]any)[0].(map[string]any)
+	if first["errno"] != "ECONNREFUSED" || first["backend"] != "10.0.0.1:8080" || first["result"] != "backend_refused" {
+		t.Errorf("first attempt %v", first)
+	}
+	for name, c := range map[string]prometheus.Collector{"connections": port.connections, "retries": port.retries} {
+		if n := testutil.ToFloat64(c); n != 1 {
+			t.Errorf("%s counted %v times", name, n)
+		}
+	}
+	if in, out := testutil.ToFloat64(port.bytesIn), testutil.ToFloat64(port.bytesOut); in != 7 || out != 9 {
+		t.Errorf("bytes counted: %v in, %v out", in, out)
+	}
+	port.Forget()
+	if n := testutil.CollectAndCount(m.closes) + testutil.CollectAndCount(m.connections); n != 0 {
+		t.Errorf("%d series are left of a forgotten port", n)
+	}
+}
+
+// A log that nobody reads costs records, the oldest first, and never time.
+func TestFullLogDropsTheOldest(t *testing.T) {
+	o, m, out, stop := setup(t)
+	port := m.Port("shop", "cart", "", "tcp")
+	for range queueLength + 10 {
+		o.Closed(port, o.Open(port))
+	}
+	if n := o.log.Dropped(); n != 10 {
+		t.Errorf("%d dropped, want 10", n)
+	}
+	stop()
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != queueLength || !strings.Contains(lines[0], "-11\"") {
+		t.Errorf("%d lines, the first is %s", len(lines), lines[0])
+	}
+}
+
+func TestEveryReasonHasAMeaning(t *testing.T) {
+	for r, m := range meanings {
+		if len(m.code) != 2 || m.side == "" || m.phase == "" || m.text == "" {
+			t.Errorf("%s: %+v", r, m)
+		}
+	}
+}

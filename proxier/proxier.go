@@ -1,0 +1,311 @@
+package proxier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/health"
+	"github.com/usher-proxy/usher/proxier/observe"
+)
+
+// Proxier makes the running listeners and the kernel match the objects of its
+// source. Its loop, in Run, is the only one that changes either.
+type Proxier struct {
+	cfg       Config
+	node      *addressWatch
+	data      *dataPath
+	records   *observe.Log
+	observed  *observe.Metrics
+	metrics   *metrics
+	health    *health.Proxy
+	newPolicy func() balancer.Policy
+	reporter  reporter
+
+	listeners map[Key]*listener
+	ports     map[ServicePort]*observe.PortMetrics
+	draining  []*listener // closed, but with connections left
+	nodeIPs   []netip.Addr
+	ready     chan struct{} // closed after the first successful pass
+}
+
+// New checks that the configuration can work on this machine, and changes
+// nothing yet.
+func New(ctx context.Context, cfg Config) (*Proxier, error) {
+	newPolicy, err := cfg.newPolicy()
+	if err != nil {
+		return nil, err
+	}
+	node, err := newAddressWatch(cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxier{
+		cfg: cfg, node: node, newPolicy: newPolicy,
+		records:   observe.NewLog(cfg.Log),
+		health:    health.New(2 * cfg.SyncPeriod),
+		reporter:  reporter{log: cfg.Log, event: cfg.Source.Event},
+		listeners: map[Key]*listener{},
+		ports:     map[ServicePort]*observe.PortMetrics{},
+		ready:     make(chan struct{}),
+	}
+	capture, mark, err := p.chooseCapture(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.observed = observe.NewMetrics(cfg.Registry, p.records)
+	p.metrics = newMetrics(cfg.Registry)
+	p.data = &dataPath{
+		log:          cfg.Log,
+		observer:     observe.New(p.records, p.observed, cfg.OnRecord),
+		capture:      capture,
+		balancerName: cfg.Balancer,
+		dialer:       newDialer(cfg.Retry, mark),
+		halfClose:    cfg.HalfCloseTimeout,
+		connections:  newConnections(connectionLimit()),
+		acceptErrors: &occasionally{interval: 10 * time.Second},
+	}
+	return p, nil
+}
+
+// Ready is closed when the first complete state is being served.
+func (p *Proxier) Ready() <-chan struct{} { return p.ready }
+
+// Run serves until ctx is done. Then it takes its rules away, lets connections
+// end, and returns with nothing of it left running.
+func (p *Proxier) Run(ctx context.Context) error {
+	var workers, writer sync.WaitGroup
+	failed := make(chan error, 1)
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	workers.Go(func() {
+		if err := p.cfg.Source.Run(running); err != nil && running.Err() == nil {
+			failed <- err
+			stop()
+		}
+	})
+	workers.Go(func() { p.node.run(running) })
+	p.serveHTTP(running, &workers)
+	writing, stopWriting := context.WithCancel(context.Background())
+	writer.Go(func() { p.records.Run(writing) })
+
+	p.loop(running)
+	err := p.shutdown()
+	stop()
+	workers.Wait()
+	stopWriting()
+	writer.Wait()
+	select {
+	case sourceErr := <-failed:
+		return errors.Join(sourceErr, err)
+	default:
+		return err
+	}
+}
+
+// retryAfter is when a failed pass is tried again without any change.
+const retryAfter = time.Second
+
+// loop runs passes: at once after a quiet time, MinSyncPeriod apart in a burst,
+// and every SyncPeriod to mend what drifted.
+func (p *Proxier) loop(ctx context.Context) {
+	timer := time.NewTimer(p.cfg.SyncPeriod)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.cfg.Source.Changed():
+			p.health.Queued()
+		case <-p.node.changed:
+			p.node.refresh()
+		case <-timer.C:
+			p.node.refresh()
+		}
+		timer.Reset(p.reconcile(ctx))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(p.cfg.MinSyncPeriod):
+		}
+	}
+}
+
+// reconcile is one pass from the objects to the kernel. Whatever fails is tried
+// again by the next pass, from the full state; it returns when that should be,
+// if nothing happens before.
+func (p *Proxier) reconcile(ctx context.Context) (next time.Duration) {
+	objects, complete := p.cfg.Source.Objects()
+	if !complete {
+		return p.cfg.SyncPeriod
+	}
+	start := time.Now()
+	p.setNode(objects.Node)
+	addresses := p.node.addresses()
+	ports, problems := desiredPorts(objects, facts{
+		local: addresses.all(), own: p.data.capture.own(), loopbackAllow: p.cfg.AllowLoopbackEndpoints,
+	})
+
+	gone := maps.Clone(p.listeners)
+	var unused []*socket
+	missing := false
+	for i := range ports {
+		port := &ports[i]
+		delete(gone, port.Key)
+		old, errs := p.servePort(port)
+		unused = append(unused, old...)
+		for _, err := range errs {
+			missing = true
+			problems = append(problems, Problem{serviceRef(port.Namespace, port.Name), "CannotListen",
+				fmt.Sprintf("%s: %v", port.Key, err)})
+		}
+	}
+	served := p.served(gone)
+	next = p.cfg.SyncPeriod
+	err := p.data.capture.apply(ctx, served, addresses)
+	if err == nil {
+		if closed := p.retire(gone, unused); missing && closed {
+			next = 0 // what was in the way of the missing ones may be gone now
+		}
+		p.setReady()
+		p.health.Synced()
+	} else {
+		next = min(retryAfter, next)
+		if ctx.Err() == nil {
+			p.cfg.Log.WithError(err).Error("cannot write the capture; what was there before is still in force, trying again")
+		}
+	}
+	p.reporter.report(problems)
+	p.metrics.pass(time.Since(start), err, len(served), problems)
+	return next
+}
+
+// servePort brings the listener of a Port up to date, making it if need be. The
+// sockets that it no longer needs are returned: they must outlive their rules.
+func (p *Proxier) servePort(port *Port) (unused []*socket, errs []error) {
+	l := p.listeners[port.Key]
+	if l == nil {
+		l = newListener(p.data, port.Key, p.newPolicy(), p.portMetrics(port.ServicePort))
+		p.listeners[port.Key] = l
+	}
+	sockets, errs := p.data.capture.sockets(port, l.sockets)
+	for _, s := range l.sockets {
+		if !slices.Contains(sockets, s) {
+			unused = append(unused, s)
+		}
+	}
+	if err := l.update(port, sockets); err != nil {
+		errs = append(errs, err)
+	}
+	return unused, errs
+}
+
+// served lists the listeners that stay, in a stable order.
+func (p *Proxier) served(gone map[Key]*listener) []*listener {
+	var list []*listener
+	for key, l := range p.listeners {
+		if gone[key] == nil {
+			list = append(list, l)
+		}
+	}
+	slices.SortFunc(list, func(a, b *listener) int { return compareKeys(a.key, b.key) })
+	return list
+}
+
+// retire closes what nothing leads to any more. Connections already accepted go
+// on, as Kubernetes promises.
+func (p *Proxier) retire(gone map[Key]*listener, unused []*socket) (closed bool) {
+	for key, l := range gone {
+		unused = append(unused, l.sockets...)
+		l.sockets = nil
+		delete(p.listeners, key)
+		p.draining = append(p.draining, l)
+	}
+	for _, s := range unused {
+		s.close()
+		p.data.capture.released(s)
+	}
+	p.draining = slices.DeleteFunc(p.draining, func(l *listener) bool {
+		if l.active.Load() > 0 {
+			return false
+		}
+		p.forgetMetrics(l.key)
+		return true
+	})
+	return len(unused) > 0
+}
+
+func (p *Proxier) portMetrics(s ServicePort) *observe.PortMetrics {
+	if p.ports[s] == nil {
+		p.ports[s] = p.observed.Port(s.Namespace, s.Name, s.Port, s.Protocol)
+	}
+	return p.ports[s]
+}
+
+// forgetMetrics drops the series of a ServicePort that no listener is left of.
+func (p *Proxier) forgetMetrics(key Key) {
+	for _, family := range []Family{IPv4, IPv6} {
+		if p.listeners[Key{key.ServicePort, family}] != nil {
+			return
+		}
+	}
+	if m := p.ports[key.ServicePort]; m != nil {
+		m.Forget()
+		delete(p.ports, key.ServicePort)
+	}
+}
+
+// shutdown leaves nothing behind: first the rules go, then the sockets, then
+// the connections.
+func (p *Proxier) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err := p.data.capture.remove(ctx)
+	if err != nil {
+		err = fmt.Errorf("remove the capture: %w (run usher cleanup)", err)
+	}
+	for _, l := range p.listeners {
+		l.close()
+	}
+	if n := p.data.connections.count(); n > 0 {
+		p.cfg.Log.Infof("waiting up to %s for %d connections to end", p.cfg.DrainTimeout, n)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
+	defer cancel()
+	if n := p.data.connections.drain(ctx); n > 0 {
+		p.cfg.Log.Warnf("ended %d connections that were still open", n)
+	}
+	return err
+}
+
+func (p *Proxier) setReady() {
+	select {
+	case <-p.ready:
+	default:
+		close(p.ready)
+	}
+}
+
+// setNode takes what matters from the own Node object.
+func (p *Proxier) setNode(node *corev1.Node) {
+	p.health.Node(node)
+	p.nodeIPs = nil
+	if node == nil {
+		return
+	}
+	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
+		for _, a := range node.Status.Addresses {
+			if ip, ok := parseIP(a.Address); ok && a.Type == kind {
+				p.nodeIPs = append(p.nodeIPs, ip)
+			}
+		}
+	}
+}

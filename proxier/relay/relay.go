@@ -1,0 +1,214 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/usher-proxy/usher/proxier/observe"
+)
+
+// Result is what a relay has to tell.
+type Result struct {
+	In, Out         int64 // bytes from the client, and to it
+	Reason          observe.Reason
+	Errno           error // what the kernel said, nil if it ended in good order
+	Client, Backend Side
+}
+
+// Side is how one side of the connection ended.
+type Side struct {
+	Close observe.Close // what the peer did
+	At    time.Time     // when, zero if it did nothing
+	Sent  observe.Close // what was sent to it
+}
+
+// Relay moves bytes between two connections until both sides are done.
+type Relay struct {
+	client, backend *side
+	halfClose       time.Duration
+	aborted         chan struct{} // closed by Abort
+
+	mu     sync.Mutex
+	reason observe.Reason // empty while nothing has gone wrong
+	errno  error
+}
+
+// side is one of the two connections. Relay.mu guards all but conn.
+type side struct {
+	conn *net.TCPConn
+	Side
+	gone, reset observe.Reason // what it is called when this side causes the end
+}
+
+// New prepares a relay. After one side has sent its FIN, the other one may be
+// silent for halfClose, and at most twice as long, before the connection ends.
+func New(client, backend *net.TCPConn, halfClose time.Duration) *Relay {
+	none := Side{Close: observe.CloseNone, Sent: observe.CloseNone}
+	return &Relay{
+		client:    &side{conn: client, Side: none, gone: observe.ClientGone, reset: observe.ClientReset},
+		backend:   &side{conn: backend, Side: none, gone: observe.BackendGone, reset: observe.BackendReset},
+		halfClose: halfClose,
+		aborted:   make(chan struct{}),
+	}
+}
+
+// Run relays until both directions have ended, and closes both connections.
+func (r *Relay) Run() Result {
+	var res Result
+	upstream := make(chan struct{})
+	go func() {
+		defer close(upstream)
+		res.In = r.copy(r.backend, r.client)
+	}()
+	res.Out = r.copy(r.client, r.backend)
+	<-upstream
+
+	r.close(r.client)
+	r.close(r.backend)
+	res.Reason, res.Errno = r.reason, r.errno
+	if res.Reason == "" {
+		res.Reason = observe.OK
+	}
+	res.Client, res.Backend = r.client.Side, r.backend.Side
+	return res
+}
+
+// Abort ends the relay at once with resets to both sides. It may be called from
+// any goroutine, also after Run has returned.
+func (r *Relay) Abort(reason observe.Reason) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.isAborted() {
+		return
+	}
+	close(r.aborted)
+	if r.reason == "" {
+		r.reason = reason
+	}
+	r.interrupt()
+}
+
+// isAborted needs r.mu, so that a caller cannot miss an Abort.
+func (r *Relay) isAborted() bool {
+	select {
+	case <-r.aborted:
+		return true
+	default:
+		return false
+	}
+}
+
+// interrupt ends whatever either copy waits for.
+func (r *Relay) interrupt() {
+	r.client.conn.SetDeadline(past)
+	r.backend.conn.SetDeadline(past)
+}
+
+var past = time.Unix(1, 0)
+
+// copy moves one direction to its end and returns the bytes moved.
+func (r *Relay) copy(dst, src *side) (total int64) {
+	for {
+		n, err := io.Copy(dst.conn, src.conn)
+		total += n
+		switch {
+		case err == nil:
+			r.ended(dst, src)
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			r.failed(dst, src, err)
+		case r.mayStayOpen(dst, src, n > 0):
+			continue
+		}
+		return total
+	}
+}
+
+// ended is called when everything that src will ever send has been moved to
+// dst: src has sent its FIN, which is passed on.
+func (r *Relay) ended(dst, src *side) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if src.Close != observe.CloseNone {
+		return // reset: the write that noticed it also took the error away
+	}
+	src.Close, src.At = observe.CloseFIN, time.Now()
+	if r.reason != "" {
+		return
+	}
+	dst.conn.CloseWrite()
+	dst.Sent = observe.CloseFIN
+	if dst.Close == observe.CloseNone {
+		dst.conn.SetReadDeadline(time.Now().Add(r.halfClose))
+	}
+}
+
+// mayStayOpen is called when the read deadline of src has passed, and says
+// whether to go on: a half-open connection stays while something moves.
+func (r *Relay) mayStayOpen(dst, src *side, moved bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reason != "" {
+		return false
+	}
+	if moved {
+		src.conn.SetReadDeadline(time.Now().Add(r.halfClose))
+		return true
+	}
+	r.reason = observe.HalfCloseTimeout
+	r.interrupt()
+	return false
+}
+
+// failed is called when a copy ended with an error. The side that caused it is
+// still read to its end, so that what it sent before is delivered; from the
+// other side nothing can be delivered any more.
+func (r *Relay) failed(dst, src *side, err error) {
+	culprit := blame(dst, src, err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reason != "" {
+		return // a consequence of what ended it
+	}
+	culprit.At = time.Now()
+	r.errno = err
+	switch {
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		r.reason, culprit.Close = culprit.reset, observe.CloseRST
+	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		r.reason, culprit.Close = culprit.gone, observe.CloseTimeout
+	case errors.Is(err, syscall.ECONNABORTED):
+		r.reason, culprit.Close = observe.SocketDestroyed, observe.CloseLocal
+	default:
+		r.reason = observe.InternalError
+		r.interrupt()
+		return
+	}
+	r.opposite(culprit).conn.SetReadDeadline(past)
+}
+
+func (r *Relay) opposite(s *side) *side {
+	if s == r.client {
+		return r.backend
+	}
+	return r.client
+}
+
+// close closes one side: in good order if both sides ended so, else with a
+// reset, which must not overtake what was sent before it.
+func (r *Relay) close(s *side) {
+	if r.reason == "" {
+		s.conn.Close()
+		return
+	}
+	if s.Close == observe.CloseNone || s.Close == observe.CloseFIN {
+		waitSent(s.conn, r.aborted)
+		s.conn.SetLinger(0)
+		s.Sent = observe.CloseRST
+	}
+	s.conn.Close()
+}

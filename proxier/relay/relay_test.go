@@ -1,0 +1,299 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/usher-proxy/usher/proxier/observe"
+)
+
+// patience bounds every wait of these tests.
+const patience = 10 * time.Second
+
+// scene is a relay with the two peers that it serves.
+type scene struct {
+	t               *testing.T
+	client, backend *net.TCPConn // the peers' ends
+	relay           *Relay
+	result          chan Result
+}
+
+func newScene(t *testing.T, halfClose time.Duration) *scene {
+	client, ours := pair(t)
+	theirs, backend := pair(t)
+	s := &scene{t: t, client: client, backend: backend, relay: New(ours, theirs, halfClose), result: make(chan Result, 1)}
+	go func() { s.result <- s.relay.Run() }()
+	return s
+}
+
+// pair returns both ends of a TCP connection over loopback.
+func pair(t *testing.T) (dialled, accepted *net.TCPConn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	a, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{a, b} {
+		c.SetDeadline(time.Now().Add(patience))
+		t.Cleanup(func() { c.Close() })
+	}
+	// The relay decides on its own deadlines.
+	a.SetDeadline(time.Time{})
+	b.SetDeadline(time.Time{})
+	return a.(*net.TCPConn), b.(*net.TCPConn)
+}
+
+func (s *scene) send(from *net.TCPConn, data []byte) {
+	s.t.Helper()
+	from.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := from.Write(data); err != nil {
+		s.t.Fatalf("send: %v", err)
+	}
+}
+
+// receive reads all that a peer gets, and how it ended.
+func (s *scene) receive(at *net.TCPConn) ([]byte, error) {
+	s.t.Helper()
+	at.SetReadDeadline(time.Now().Add(patience))
+	data, err := io.ReadAll(at)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.t.Fatal("a peer still waits for the end of its connection")
+	}
+	return data, err
+}
+
+func (s *scene) end() Result {
+	s.t.Helper()
+	select {
+	case r := <-s.result:
+		return r
+	case <-time.After(patience):
+		s.t.Fatal("the relay does not end")
+		return Result{}
+	}
+}
+
+func reset(c *net.TCPConn) {
+	c.SetLinger(0)
+	c.Close()
+}
+
+func TestClientHalfClosesAndStillGetsTheWholeAnswer(t *testing.T) {
+	s := newScene(t, time.Minute)
+	s.send(s.client, []byte("request"))
+	s.client.CloseWrite()
+	if got, err := s.receive(s.backend); string(got) != "request" || err != nil {
+		t.Fatalf("backend got %q, %v", got, err)
+	}
+	answer := make([]byte, 1<<20)
+	fill(answer)
+	go func() {
+		s.backend.Write(answer)
+		s.backend.Close()
+	}()
+	if got, err := s.receive(s.client); !bytes.Equal(got, answer) || err != nil {
+		t.Fatalf("client got %d bytes, %v", len(got), err)
+	}
+	r := s.end()
+	if r.Reason != observe.OK || r.In != 7 || r.Out != 1<<20 || r.Errno != nil {
+		t.Errorf("result %+v", r)
+	}
+	if r.Client.Close != observe.CloseFIN || r.Backend.Close != observe.CloseFIN || !r.Client.At.Before(r.Backend.At) {
+		t.Errorf("the client closed first, the result says client %+v, backend %+v", r.Client, r.Backend)
+	}
+}
+
+func TestBackendHalfClosesAndStillGetsEverything(t *testing.T) {
+	s := newScene(t, time.Minute)
+	s.backend.CloseWrite()
+	if _, err := s.receive(s.client); err != nil {
+		t.Fatal(err)
+	}
+	s.send(s.client, []byte("late"))
+	s.client.Close()
+	if got, err := s.receive(s.backend); string(got) != "late" || err != nil {
+		t.Fatalf("backend got %q, %v", got, err)
+	}
+	if r := s.end(); r.Reason != observe.OK || r.In != 4 {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func TestClientReset(t *testing.T) {
+	s := newScene(t, time.Minute)
+	reset(s.client)
+	if _, err := s.receive(s.backend); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("backend got %v, want a reset", err)
+	}
+	r := s.end()
+	if r.Reason != observe.ClientReset || r.Client.Close != observe.CloseRST || r.Backend.Sent != observe.CloseRST {
+		t.Errorf("result %+v", r)
+	}
+	if !errors.Is(r.Errno, syscall.ECONNRESET) {
+		t.Errorf("errno %v", r.Errno)
+	}
+}
+
+// What the backend sent before its reset must all arrive, and only then the
+// reset.
+func TestBackendResetAfterData(t *testing.T) {
+	s := newScene(t, time.Minute)
+	sent := make([]byte, 256<<10)
+	fill(sent)
+	s.send(s.backend, sent)
+	// The reset must not overtake the data on its way to the relay.
+	waitSent(s.backend, nil)
+	reset(s.backend)
+	got, err := s.receive(s.client)
+	if !bytes.Equal(got, sent) {
+		t.Errorf("client got %d bytes of %d", len(got), len(sent))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("client got %v, want a reset", err)
+	}
+	r := s.end()
+	if r.Reason != observe.BackendReset || r.Out != int64(len(sent)) || r.Client.Sent != observe.CloseRST {
+		t.Errorf("result %+v", r)
+	}
+}
+
+// A write finds out about the reset here, and takes the error away from the
+// read, which then sees what looks like a FIN.
+func TestBackendResetWhileClientSends(t *testing.T) {
+	s := newScene(t, time.Minute)
+	reset(s.backend)
+	chunk := make([]byte, 4096)
+	s.client.SetWriteDeadline(time.Now().Add(patience))
+	var err error
+	for err == nil {
+		_, err = s.client.Write(chunk)
+	}
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("client got %v, want a reset", err)
+	}
+	if r := s.end(); r.Reason != observe.BackendReset || r.Backend.Close != observe.CloseRST {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func TestHalfOpenConnectionEndsWhenSilent(t *testing.T) {
+	s := newScene(t, 50*time.Millisecond)
+	s.client.CloseWrite()
+	if _, err := s.receive(s.backend); !errors.Is(err, syscall.ECONNRESET) && err != nil {
+		t.Errorf("backend got %v", err)
+	}
+	if _, err := s.receive(s.client); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("client got %v, want a reset", err)
+	}
+	if r := s.end(); r.Reason != observe.HalfCloseTimeout {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func TestHalfOpenConnectionStaysWhileSomethingMoves(t *testing.T) {
+	const limit = 100 * time.Millisecond
+	s := newScene(t, limit)
+	s.client.CloseWrite()
+	tick := time.NewTicker(limit / 4)
+	defer tick.Stop()
+	for range 20 { // five times the limit
+		<-tick.C
+		s.send(s.backend, []byte("."))
+	}
+	s.backend.Close()
+	if got, err := s.receive(s.client); len(got) != 20 || err != nil {
+		t.Errorf("client got %q, %v", got, err)
+	}
+	if r := s.end(); r.Reason != observe.OK {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func TestAbort(t *testing.T) {
+	s := newScene(t, time.Minute)
+	s.send(s.client, []byte("hello"))
+	s.backend.SetReadDeadline(time.Now().Add(patience))
+	if _, err := io.ReadFull(s.backend, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	s.relay.Abort(observe.Shutdown)
+	for _, peer := range []*net.TCPConn{s.client, s.backend} {
+		if _, err := s.receive(peer); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("peer got %v, want a reset", err)
+		}
+	}
+	if r := s.end(); r.Reason != observe.Shutdown || r.In != 5 {
+		t.Errorf("result %+v", r)
+	}
+	s.relay.Abort(observe.Shutdown) // late, and harmless
+}
+
+// A client that reads nothing must not keep an aborted relay.
+func TestAbortWhileBlockedInWrite(t *testing.T) {
+	s := newScene(t, time.Minute)
+	go func() {
+		chunk := make([]byte, 64<<10)
+		for {
+			if _, err := s.backend.Write(chunk); err != nil {
+				return
+			}
+		}
+	}()
+	for unsent(s.backend) == 0 { // until nothing moves any more
+		runtime.Gosched()
+	}
+	s.relay.Abort(observe.Shutdown)
+	if r := s.end(); r.Reason != observe.Shutdown {
+		t.Errorf("result %+v", r)
+	}
+}
+
+// Both directions at once, with sizes that do not fit any buffer.
+func TestBytesBothWaysAreEqual(t *testing.T) {
+	s := newScene(t, time.Minute)
+	up, down := make([]byte, 3<<20+7), make([]byte, 5<<20+3)
+	fill(up)
+	fill(down)
+	write := func(c *net.TCPConn, data []byte) {
+		c.SetWriteDeadline(time.Now().Add(patience))
+		c.Write(data)
+		c.CloseWrite()
+	}
+	go write(s.client, up)
+	go write(s.backend, down)
+	atBackend := make(chan []byte, 1)
+	go func() {
+		s.backend.SetReadDeadline(time.Now().Add(patience))
+		data, _ := io.ReadAll(s.backend)
+		atBackend <- data
+	}()
+	atClient, _ := s.receive(s.client)
+	if !bytes.Equal(<-atBackend, up) || !bytes.Equal(atClient, down) {
+		t.Error("the bytes that arrived are not those that were sent")
+	}
+	if r := s.end(); r.In != int64(len(up)) || r.Out != int64(len(down)) || r.Reason != observe.OK {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func fill(b []byte) {
+	random := rand.NewChaCha8([32]byte{1})
+	random.Read(b)
+}

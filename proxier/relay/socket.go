@@ -1,0 +1,70 @@
+package relay
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// blame finds the side whose connection has ended. The error of a splice does
+// not tell which of the two it was, their TCP states do.
+func blame(dst, src *side, err error) *side {
+	srcClosed, dstClosed := isClosed(src.conn), isClosed(dst.conn)
+	switch {
+	case srcClosed && !dstClosed:
+		return src
+	case dstClosed && !srcClosed:
+		return dst
+	case errors.Is(err, syscall.EPIPE):
+		return dst // only a write fails with EPIPE
+	}
+	return src
+}
+
+// tcpClose is TCP_CLOSE of the kernel's TCP states.
+const tcpClose = 7
+
+func isClosed(conn *net.TCPConn) bool {
+	closed := false
+	control(conn, func(fd int) {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+		closed = err == nil && info.State == tcpClose
+	})
+	return closed
+}
+
+// unsent is the number of bytes that the peer has not acknowledged yet.
+func unsent(conn *net.TCPConn) int {
+	n := 0
+	control(conn, func(fd int) { n, _ = unix.IoctlGetInt(fd, unix.SIOCOUTQ) })
+	return n
+}
+
+func control(conn *net.TCPConn, f func(fd int)) {
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { f(int(fd)) })
+	}
+}
+
+// stalled is how long a peer may acknowledge nothing before waitSent gives up.
+const stalled = 5 * time.Second
+
+// waitSent waits until the peer has acknowledged everything, until it makes no
+// progress, or until aborted. The kernel tells nobody when that happens, so it
+// has to be asked; this is only done before a reset, which discards the rest.
+func waitSent(conn *net.TCPConn, aborted <-chan struct{}) {
+	left, deadline := unsent(conn), time.Now().Add(stalled)
+	for pause := time.Millisecond; left > 0 && time.Now().Before(deadline); pause = min(2*pause, 50*time.Millisecond) {
+		select {
+		case <-aborted:
+			return
+		case <-time.After(pause):
+		}
+		if now := unsent(conn); now < left {
+			left, deadline = now, time.Now().Add(stalled)
+		}
+	}
+}

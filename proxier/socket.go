@@ -1,0 +1,161 @@
+package proxier
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket is one bound TCP socket. Its state is the answer that clients get:
+// listening it serves, otherwise it refuses (ECONNREFUSED); it keeps its port in
+// both. It belongs to the reconcile loop; only its accept goroutine runs beside.
+type socket struct {
+	addr netip.AddrPort
+	fd   int           // an accept goroutine has a duplicate
+	done chan struct{} // closed when the accept goroutine has ended, nil if there is none
+}
+
+// openSocket binds addr, refusing connections for now. It fails with EADDRINUSE
+// if somebody else listens there.
+func openSocket(addr netip.AddrPort) (*socket, error) {
+	s, err := bindSocket(addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return s, nil
+}
+
+func bindSocket(addr netip.AddrPort) (*socket, error) {
+	family, to := sockaddr(addr)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	s := &socket{addr: addr, fd: fd}
+	if err := s.bind(family, to); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return s, nil
+}
+
+// bind binds and, as only listen(2) finds out whether somebody else listens,
+// listens for a moment.
+func (s *socket) bind(family int, to unix.Sockaddr) error {
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
+		}
+	}
+	if err := setReuse(s.fd, true); err != nil {
+		return err
+	}
+	if err := unix.Bind(s.fd, to); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(s.fd, 0); err != nil {
+		return os.NewSyscallError("listen", err)
+	}
+	return s.refuse()
+}
+
+// setReuse sets SO_REUSEADDR. A listener needs it, or the remains of its old
+// connections would keep it from its port after a restart. A socket that refuses
+// must not have it, or somebody else could listen on its port.
+func setReuse(fd int, on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	return os.NewSyscallError("setsockopt SO_REUSEADDR", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, value))
+}
+
+// refuse makes the kernel answer connects with a reset. Connections already
+// accepted go on; those that still wait to be accepted are reset.
+func (s *socket) refuse() error {
+	if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
+		return os.NewSyscallError("shutdown", err)
+	}
+	if s.done != nil {
+		<-s.done
+		s.done = nil
+	}
+	return setReuse(s.fd, false)
+}
+
+func (s *socket) serving() bool { return s.done != nil }
+
+// serve listens, and hands every accepted connection to handle, which must not
+// block. onError is told why connections cannot be accepted for the moment.
+func (s *socket) serve(handle func(*net.TCPConn), onError func(error)) error {
+	if err := setReuse(s.fd, true); err != nil {
+		return err
+	}
+	// The kernel bounds the backlog by net.core.somaxconn.
+	if err := unix.Listen(s.fd, 1<<16-1); err != nil {
+		return fmt.Errorf("listen on %s: %w", s.addr, os.NewSyscallError("listen", err))
+	}
+	ln, err := s.listener()
+	if err != nil {
+		return errors.Join(err, s.refuse())
+	}
+	s.done = make(chan struct{})
+	go acceptLoop(ln, s.done, handle, onError)
+	return nil
+}
+
+// listener is a duplicate of the socket that the runtime's poller knows.
+func (s *socket) listener() (*net.TCPListener, error) {
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+	}
+	file := os.NewFile(uintptr(fd), s.addr.String())
+	defer file.Close() // FileListener makes a duplicate of its own
+	ln, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// acceptPause is how long accepting pauses when the process or the kernel is
+// out of something. New clients wait in the backlog meanwhile.
+const acceptPause = 100 * time.Millisecond
+
+// acceptLoop accepts until the socket is shut down. Whatever else goes wrong is
+// told and tried again: a listener that gave up would be lost for good.
+func acceptLoop(ln *net.TCPListener, done chan<- struct{}, handle func(*net.TCPConn), onError func(error)) {
+	defer close(done)
+	defer ln.Close()
+	for {
+		conn, err := ln.AcceptTCP()
+		switch {
+		case err == nil:
+			handle(conn)
+		case errors.Is(err, unix.EINVAL): // no longer listening
+			return
+		default:
+			onError(err)
+			time.Sleep(acceptPause)
+		}
+	}
+}
+
+// close gives the port up.
+func (s *socket) close() {
+	s.refuse()
+	unix.Close(s.fd)
+}
+
+func sockaddr(addr netip.AddrPort) (family int, to unix.Sockaddr) {
+	if addr.Addr().Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
+}

@@ -1,0 +1,159 @@
+package proxier
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait of these tests.
+const patience = 10 * time.Second
+
+func loopbackSocket(t *testing.T) *socket {
+	t.Helper()
+	s, err := openSocket(freeAddr(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	return s
+}
+
+// freeAddr is an address on which nobody listens.
+func freeAddr(t *testing.T) netip.AddrPort {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return addrPort(ln.Addr())
+}
+
+func dial(addr netip.AddrPort) (net.Conn, error) {
+	return net.DialTimeout("tcp", addr.String(), patience)
+}
+
+func wantRefused(t *testing.T, addr netip.AddrPort) {
+	t.Helper()
+	conn, err := dial(addr)
+	if err == nil {
+		conn.Close()
+		t.Fatalf("%s: connected, want it to be refused", addr)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatalf("%s: %v, want ECONNREFUSED", addr, err)
+	}
+}
+
+// greet answers every connection and closes it.
+func greet(conn *net.TCPConn) {
+	conn.Write([]byte("hello"))
+	conn.Close()
+}
+
+func wantServed(t *testing.T, addr netip.AddrPort) {
+	t.Helper()
+	conn, err := dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	if got, err := io.ReadAll(conn); string(got) != "hello" || err != nil {
+		t.Fatalf("%s: got %q, %v", addr, got, err)
+	}
+}
+
+func ignore(error) {}
+
+func TestSocketRefusesAndServesInTurn(t *testing.T) {
+	s := loopbackSocket(t)
+	for range 3 {
+		wantRefused(t, s.addr)
+		if err := s.serve(greet, ignore); err != nil {
+			t.Fatal(err)
+		}
+		wantServed(t, s.addr)
+		wantServed(t, s.addr)
+		if err := s.refuse(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRefusingSocketKeepsEstablishedConnections(t *testing.T) {
+	s := loopbackSocket(t)
+	accepted := make(chan *net.TCPConn, 1)
+	s.serve(func(c *net.TCPConn) { accepted <- c }, ignore)
+	client, err := dial(s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server := <-accepted
+	if err := s.refuse(); err != nil {
+		t.Fatal(err)
+	}
+	greet(server)
+	if got, err := io.ReadAll(client); string(got) != "hello" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := s.serve(greet, ignore); err != nil {
+		t.Fatalf("serve again beside remains of old connections: %v", err)
+	}
+	wantServed(t, s.addr)
+}
+
+func TestNobodyCanTakeThePortOfASocket(t *testing.T) {
+	s := loopbackSocket(t)
+	for _, state := range []string{"refusing", "serving"} {
+		if ln, err := net.Listen("tcp", s.addr.String()); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%s: another listener got the port: %v, %v", state, ln, err)
+		}
+		if other, err := openSocket(s.addr); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%s: another socket got the port: %v, %v", state, other, err)
+		}
+		s.serve(greet, ignore)
+	}
+}
+
+func TestOpenSocketWhereSomebodyListens(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if _, err := openSocket(addrPort(ln.Addr())); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("got %v, want EADDRINUSE", err)
+	}
+}
+
+// After a restart the old process' connections are in TIME_WAIT on the port.
+func TestSocketReturnsToItsPortAfterARestart(t *testing.T) {
+	s := loopbackSocket(t)
+	s.serve(greet, ignore)
+	for range 20 {
+		wantServed(t, s.addr)
+	}
+	s.close()
+	again, err := openSocket(s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.close)
+	again.serve(greet, ignore)
+	wantServed(t, again.addr)
+}
+
+func TestSocketIPv6(t *testing.T) {
+	s, err := openSocket(netip.MustParseAddrPort("[::1]:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/usher-proxy/usher/iptables"
+)
+
+func newCleanup() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove what a usher that did not stop in good order left in the kernel",
+		Long: `cleanup removes usher's iptables chains and the jumps to them, in both address
+families. It leaves the rules of others alone, and running it twice does no harm.
+Do not run it beside a running usher: that one would write its rules again.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var errs []error
+			for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
+				table, err := iptables.New(family)
+				if errors.Is(err, iptables.ErrUnavailable) {
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing to clean: %v\n", family, err)
+					continue
+				}
+				if err == nil {
+					err = table.Cleanup(cmd.Context())
+				}
+				if err != nil {
+					errs = append(errs, fmt.Errorf("%s: %w", family, err))
+					continue
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: clean\n", family)
+			}
+			return errors.Join(errs...)
+		},
+	}
+}

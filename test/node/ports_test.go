@@ -1,0 +1,158 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/usher-proxy/usher/test/netns"
+)
+
+// Only redirected connections are welcome on a listener port.
+func TestListenerPortIsRefusedToDirectConnections(t *testing.T) {
+	s := newScene(t)
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	s.start()
+	served(t, s.client.NS, vip(10))
+	port := s.listenerPort(10)
+	for _, c := range []struct {
+		from *netns.NS
+		addr netip.Addr
+	}{
+		{s.client.NS, netns.NodeIPv4}, {s.routed.NS, netns.NodeIPv4}, {s.Client, netns.NodeIPv4},
+		{s.NS, netns.NodeIPv4}, {s.NS, netip.MustParseAddr("127.0.0.1")},
+	} {
+		conn, err := c.from.Dial("tcp", netip.AddrPortFrom(c.addr, port).String())
+		if err == nil {
+			conn.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("from %s to %s:%d: %v, want ECONNREFUSED", c.from.Name, c.addr, port, err)
+		}
+	}
+	served(t, s.client.NS, vip(10))
+}
+
+// With the guarding rule gone, the check on accept is left.
+func TestDirectConnectionsAreResetOnAcceptToo(t *testing.T) {
+	s := newScene(t)
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	u := s.start()
+	served(t, s.client.NS, vip(10))
+	s.Run("iptables", "-F", "USHER-INPUT")
+	addr := netip.AddrPortFrom(netns.NodeIPv4, s.listenerPort(10)).String()
+	if answer, err := s.client.Get("http://" + addr); err == nil {
+		t.Errorf("a direct connection was served: %q", answer)
+	}
+	u.Records(1, func(r record) bool { return r.Reason == "direct_access_denied" })
+	served(t, s.client.NS, vip(10))
+}
+
+// A port of the range that somebody else has is skipped, and that one lives on.
+func TestPortsOfOthersAreSkipped(t *testing.T) {
+	s := newScene(t)
+	s.ServeHTTP("somebody else", netip.MustParseAddrPort("0.0.0.0:11000"))
+	s.ServeHTTP("in the range", netip.MustParseAddrPort("0.0.0.0:20000"))
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	s.start()
+	served(t, s.client.NS, vip(10))
+	if port := s.listenerPort(10); port == 11000 {
+		t.Error("the rule leads to somebody else's port")
+	}
+	for _, port := range []int{11000, 20000} {
+		if _, err := s.Client.Get(fmt.Sprintf("http://%s:%d", netns.NodeIPv4, port)); err != nil {
+			t.Errorf("a daemon on port %d is cut off: %v", port, err)
+		}
+	}
+}
+
+// The ones left over are named, the others served, and when room is made they
+// are served too.
+func TestFullPortRange(t *testing.T) {
+	s := newScene(t)
+	for i, name := range []string{"a", "b", "c"} {
+		s.write(name+".yaml", manifest(name, 10+i, 30080+i, s.pods[0].IPv4))
+	}
+	u := s.start("--proxy-port-range=11000-11001")
+	served(t, s.client.NS, vip(10))
+	served(t, s.client.NS, vip(11))
+	u.WaitLog("default/c:http/tcp (IPv4): no free port is left in --proxy-port-range (11000-11001)")
+	if connect(t, s.client.NS, vip(12)) == nil {
+		t.Error("the third Service is served out of nowhere")
+	}
+	s.remove("a.yaml")
+	served(t, s.client.NS, vip(12))
+	u.WaitLog("no longer: default/c:http")
+}
+
+// A NodePort whose number is in the range of listener ports is served too.
+func TestNodePortInTheRangeOfListenerPorts(t *testing.T) {
+	s := newScene(t)
+	s.write("web.yaml", manifest("web", 10, 11000, s.pods[0].IPv4))
+	s.start()
+	served(t, s.Client, "http://192.0.2.1:11000")
+	s.write("web.yaml", manifest("web", 10, int(s.listenerPort(10)), s.pods[0].IPv4))
+	served(t, s.Client, fmt.Sprintf("http://192.0.2.1:%d", 11001))
+}
+
+// A firewall that drops what it does not know must not cut Services off.
+func TestDefaultDropOfINPUT(t *testing.T) {
+	s := newScene(t)
+	s.Run("iptables", "-P", "INPUT", "DROP")
+	s.Run("iptables", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
+	s.Run("iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT")
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	s.start()
+	served(t, s.client.NS, vip(10))
+	served(t, s.routed.NS, vip(10))
+	served(t, s.NS, vip(10))
+	served(t, s.Client, fmt.Sprintf("http://%s:30080", netns.NodeIPv4))
+}
+
+// After a crash the rules still lead to the old ports.
+func TestPortsSurviveACrash(t *testing.T) {
+	s := newScene(t)
+	for i, name := range []string{"a", "b", "c"} {
+		s.write(name+".yaml", manifest(name, 10+i, 30080+i, s.pods[0].IPv4))
+	}
+	u := s.start()
+	b, c := s.listenerPort(11), s.listenerPort(12)
+	u.Kill()
+	s.remove("a.yaml") // whose port would be the first to give away
+	s.write("new.yaml", manifest("aa", 20, 30090, s.pods[0].IPv4))
+	s.start()
+	served(t, s.client.NS, vip(11))
+	served(t, s.client.NS, vip(20))
+	if s.listenerPort(11) != b || s.listenerPort(12) != c {
+		t.Errorf("ports were %d and %d, are %d and %d", b, c, s.listenerPort(11), s.listenerPort(12))
+	}
+}
+
+// A NodePort follows the node's addresses, and so do pods of every kind.
+func TestAddressesComeAndGo(t *testing.T) {
+	s := newScene(t)
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	s.start()
+	served(t, s.NS, "http://192.0.2.1:30080")
+	s.Run("ip", "addr", "add", "192.0.2.77/24", "dev", "eth0")
+	served(t, s.Client, "http://192.0.2.77:30080")
+	late := s.AddPod(netns.Routed, "late") // on a new interface, without an address
+	served(t, late.NS, vip(10))
+	lateToo := s.AddPod(netns.Bridged, "late too")
+	served(t, lateToo.NS, vip(10))
+}
+
+func TestMarkOfPolicyRoutingIsRefused(t *testing.T) {
+	s := newScene(t)
+	s.Run("ip", "rule", "add", "fwmark", "0x2000/0x2000", "lookup", "100")
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	u := s.launch("run")
+	if code := u.Wait(); code != 1 || !strings.Contains(u.Log(), "choose another bit with --mark") {
+		t.Errorf("exit code %d\n%s", code, u.Log())
+	}
+	s.start("--mark=0x1000")
+	served(t, s.client.NS, vip(10))
+}

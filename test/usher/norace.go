@@ -1,0 +1,5 @@
+//go:build !race
+
+package usher
+
+const raceEnabled = false

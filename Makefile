@@ -1,0 +1,32 @@
+# The two commands to begin with are `make demo` and `make test`.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: build demo test test-cluster bench lint clean
+
+build: ## bin/usher, a static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/usher ./cmd/usher
+
+demo: build ## serve a few Services on this machine: no cluster, no privileges
+	bin/usher demo
+
+test: build ## everything but the tests against a real API server
+	test/install-packages.sh
+	test/run.sh $(shell go list ./... | grep -v /test/cluster)
+
+test-cluster: build ## the same binary against a real API server
+	test/install-packages.sh
+	test/controlplane/build.sh etcd kube-apiserver kubectl
+	test/run.sh ./test/cluster/... ./test/apiserver/...
+
+bench: ## benchmarks, with what they allocate
+	go test -run '^$$' -bench . -benchmem ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go tool -modfile=test/tools/go.mod staticcheck ./...
+
+clean:
+	rm -rf bin

@@ -17,7 +17,9 @@ import (
 // they say otherwise.
 type Config struct {
 	Source source.Source
-	Log    *logrus.Logger
+	// NodeName is the name of the own Node object.
+	NodeName string
+	Log      *logrus.Logger
 	// Registry gets the metrics.
 	Registry *prometheus.Registry
 	// OnRecord, if set, gets every connection record; it must not block.

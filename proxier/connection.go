@@ -20,9 +20,8 @@ import (
 // goroutine owns both sockets.
 type connection struct {
 	*listener
-	client    *net.TCPConn
-	record    *observe.Record
-	overLimit bool
+	client *net.TCPConn
+	record *observe.Record
 
 	mu      sync.Mutex
 	aborted observe.Reason // why it was aborted, empty if it was not
@@ -61,7 +60,7 @@ func (c *connection) admit() observe.Reason {
 		return observe.DirectAccess
 	}
 	r.VIP, r.VIPKind = vip, string(frontend.Kind)
-	if c.overLimit {
+	if r.GlobalActive > c.connections.limit {
 		return observe.LimitGlobal
 	}
 	return observe.OK

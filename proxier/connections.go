@@ -52,11 +52,12 @@ func connectionLimit() int {
 	return max((files-filesReserved)/filesPerConnection, 16)
 }
 
-func (c *connections) add(one *connection) {
+// add returns how many connections there are with this one.
+func (c *connections) add(one *connection) int {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.live[one] = struct{}{}
-	one.overLimit = len(c.live) > c.limit
-	c.mu.Unlock()
+	return len(c.live)
 }
 
 func (c *connections) remove(one *connection) {

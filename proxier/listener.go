@@ -67,8 +67,8 @@ func (l *listener) setServing(s *socket, serve bool) error {
 // accept gives a new connection its own goroutine. It never blocks.
 func (l *listener) accept(client *net.TCPConn) {
 	c := &connection{listener: l, client: client, record: l.observer.Open(l.metrics)}
-	l.active.Add(1)
-	l.connections.add(c)
+	c.record.ServiceActive = int(l.active.Add(1))
+	c.record.GlobalActive = l.connections.add(c)
 	go c.serve()
 }
 

@@ -65,7 +65,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	p.metrics = newMetrics(cfg.Registry)
 	p.data = &dataPath{
 		log:          cfg.Log,
-		observer:     observe.New(p.records, p.observed, cfg.OnRecord),
+		observer:     observe.New(cfg.NodeName, p.records, p.observed, cfg.OnRecord),
 		capture:      capture,
 		balancerName: cfg.Balancer,
 		dialer:       newDialer(cfg.Retry, mark),

@@ -298,12 +298,21 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	}
 }
 
-func TestGlobalLimit(t *testing.T) {
-	c := newConnections(1)
-	one, two := &connection{}, &connection{}
-	c.add(one)
-	c.add(two)
-	if one.overLimit || !two.overLimit {
-		t.Errorf("limit 1: first over=%v, second over=%v", one.overLimit, two.overLimit)
+func TestConnectionsOverTheLimitAreReset(t *testing.T) {
+	s := newScene(t)
+	s.proxier.data.connections.limit = 1
+	echo := serveTCP(t, func(c net.Conn) { io.Copy(c, c) })
+	s.set(with(service("echo", vip), echo)...)
+	var first net.Conn
+	s.eventually("connected", func() (err error) { first, err = net.Dial("tcp", vip); return err })
+	if _, err := get(vip); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("one too many: %v, want a reset", err)
+	}
+	if r := s.record(); r.Reason != observe.LimitGlobal {
+		t.Errorf("record %+v", r)
+	}
+	first.Close()
+	if r := s.record(); r.Reason != observe.OK {
+		t.Errorf("record %+v", r)
 	}
 }

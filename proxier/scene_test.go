@@ -69,12 +69,13 @@ func (m *memory) set(objects ...any) {
 // scene is a running Proxier in bind capture on loopback addresses.
 type scene struct {
 	*memory
-	t       *testing.T
+	t       testing.TB
+	proxier *Proxier
 	records chan *observe.Record
 	stop    func() // and wait
 }
 
-func newScene(t *testing.T, change ...func(*Config)) *scene {
+func newScene(t testing.TB, change ...func(*Config)) *scene {
 	t.Helper()
 	s := &scene{t: t, memory: &memory{changed: make(chan struct{}, 1)}, records: make(chan *observe.Record, 20000)}
 	log := logrus.New()
@@ -96,6 +97,7 @@ func newScene(t *testing.T, change ...func(*Config)) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.proxier = p
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	s.stop = sync.OnceFunc(func() {
@@ -191,7 +193,7 @@ func newBackend(t *testing.T) *backend {
 
 // serveTCP serves each connection in a goroutine of its own, until the test
 // ends.
-func serveTCP(t *testing.T, handle func(net.Conn)) netip.AddrPort {
+func serveTCP(t testing.TB, handle func(net.Conn)) netip.AddrPort {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,9 +1,10 @@
 package main
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/usher-proxy/usher/proxier"
@@ -36,7 +37,10 @@ func serve(cmd *cobra.Command, o *options) error {
 		return err
 	}
 	cfg.Log.Infof("usher %s", version)
-	if cfg.Source, err = o.source(cmd, cfg.Log); err != nil {
+	if cfg.NodeName, err = o.node(); err != nil {
+		return err
+	}
+	if cfg.Source, err = o.source(cmd.Context(), &cfg); err != nil {
 		return err
 	}
 	cfg.Registry = prometheus.NewRegistry()
@@ -48,20 +52,16 @@ func serve(cmd *cobra.Command, o *options) error {
 	return p.Run(cmd.Context())
 }
 
-func (o *options) source(cmd *cobra.Command, log *logrus.Logger) (source.Source, error) {
-	node, err := o.node()
-	if err != nil {
-		return nil, err
-	}
+func (o *options) source(ctx context.Context, cfg *proxier.Config) (source.Source, error) {
 	if len(o.manifests) > 0 {
-		return source.NewManifests(o.manifests, node, log)
+		return source.NewManifests(o.manifests, cfg.NodeName, cfg.Log)
 	}
 	config, err := source.RESTConfig(o.kubeconfig, o.master)
 	if err != nil {
 		return nil, err
 	}
-	if err := source.CheckAPIAddress(cmd.Context(), config, proxier.Leftover(cmd.Context()), log); err != nil {
+	if err := source.CheckAPIAddress(ctx, config, proxier.Leftover(ctx), cfg.Log); err != nil {
 		return nil, err
 	}
-	return source.NewAPI(source.Config{REST: config, NodeName: node, Log: log})
+	return source.NewAPI(source.Config{REST: config, NodeName: cfg.NodeName, Log: cfg.Log})
 }

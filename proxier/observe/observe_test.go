@@ -28,7 +28,7 @@ func setup(t *testing.T) (o *Observer, m *Metrics, out *bytes.Buffer, stop func(
 	m = NewMetrics(prometheus.NewRegistry(), log)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	return New(log, m, nil), m, out, func() { log.Run(ctx) }
+	return New("node-a", log, m, nil), m, out, func() { log.Run(ctx) }
 }
 
 func TestRecordIsOneLineAndOneCount(t *testing.T) {
@@ -57,11 +57,11 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]any{
-		"event": "conn.close", "ns": "shop", "service": "cart", "port_name": "http", "proto": "tcp",
+		"event": "conn.close", "node": "node-a", "ns": "shop", "service": "cart", "port_name": "http", "proto": "tcp",
 		"client_ip": "10.0.0.9", "vip": "10.96.0.10", "backend_ip": "10.0.0.2", "backend_pod": "shop/cart-2",
 		"reason": "ok", "code": "--", "bytes_in": 7.0, "bytes_out": 9.0, "connect_ms": 1.0, "client_close_ms": -1.0,
 		"attempts_total": 2.0, "level": "info",
-		"msg": "shop/cart:http served by shop/cart-2 after 1 failed attempt(s), the first on shop/cart-1 (ECONNREFUSED): both sides closed",
+		"msg": "shop/cart:http served by shop/cart-2 after 1 failed attempt on shop/cart-1 (ECONNREFUSED): both sides closed",
 	} {
 		if got[key] != want {
 			t.Errorf("%s is %v, want %v", key, got[key], want)

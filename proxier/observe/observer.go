@@ -9,6 +9,7 @@ import (
 // Observer is told of every connection and tells everybody else.
 // It is safe for concurrent use.
 type Observer struct {
+	node    string
 	log     *Log
 	metrics *Metrics
 	boot    int64
@@ -17,10 +18,10 @@ type Observer struct {
 	onClosed func(*Record)
 }
 
-// New returns an Observer that writes to log and counts in metrics. Each
-// record also goes to onClosed, if that is not nil; it must not block.
-func New(log *Log, metrics *Metrics, onClosed func(*Record)) *Observer {
-	return &Observer{log: log, metrics: metrics, boot: time.Now().Unix(), onClosed: onClosed}
+// New returns an Observer on a node that writes to log and counts in metrics.
+// Each record also goes to onClosed, if that is not nil; it must not block.
+func New(node string, log *Log, metrics *Metrics, onClosed func(*Record)) *Observer {
+	return &Observer{node: node, log: log, metrics: metrics, boot: time.Now().Unix(), onClosed: onClosed}
 }
 
 // Open begins the record of a connection to a Service port.
@@ -28,6 +29,7 @@ func (o *Observer) Open(port *PortMetrics) *Record {
 	port.opened()
 	return &Record{
 		ID:        fmt.Sprintf("%x-%d", o.boot, o.last.Add(1)),
+		Node:      o.node,
 		Start:     time.Now(),
 		Namespace: port.namespace, Service: port.service, PortName: port.port, Protocol: port.protocol,
 		Connect: -1, ClientCloseAt: -1, BackendCloseAt: -1,

@@ -37,6 +37,7 @@ const (
 // after Observer.Closed nobody changes it any more.
 type Record struct {
 	ID    string
+	Node  string // the own node
 	Start time.Time
 
 	Namespace, Service, PortName string
@@ -52,7 +53,10 @@ type Record struct {
 	LocalPort uint16            // our source port towards it
 	Balancer  string
 	Eligible  int // endpoints to choose from when it was accepted
-	Attempts  []Attempt
+	// ServiceActive and GlobalActive are the connections being served when it
+	// was accepted, itself included: of its Service port, and in all.
+	ServiceActive, GlobalActive int
+	Attempts                    []Attempt
 
 	Connect  time.Duration // of the attempt that succeeded, -1 if none did
 	Duration time.Duration
@@ -72,13 +76,14 @@ type Record struct {
 // milliseconds with three decimals, -1 where something never happened.
 func (r *Record) Fields() map[string]any {
 	f := map[string]any{
-		"v": 1, "event": "conn.close", "id": r.ID,
+		"v": 1, "event": "conn.close", "id": r.ID, "node": r.Node,
 		"start": r.Start.UTC().Format(time.RFC3339Nano),
 		"proto": r.Protocol, "family": r.Family,
 		"ns": r.Namespace, "service": r.Service, "port_name": r.PortName,
 		"client_ip": r.Client.Addr().String(), "client_port": r.Client.Port(),
 		"listener": r.Listener.String(),
 		"balancer": r.Balancer, "eligible": r.Eligible,
+		"svc_active": r.ServiceActive, "global_active": r.GlobalActive,
 		"attempts": r.attempts(), "attempts_total": len(r.Attempts),
 		"connect_ms": milliseconds(r.Connect), "duration_ms": milliseconds(r.Duration),
 		"bytes_in": r.BytesIn, "bytes_out": r.BytesOut,
@@ -94,6 +99,7 @@ func (r *Record) Fields() map[string]any {
 	if r.Backend.Addr.IsValid() {
 		f["backend_ip"], f["backend_port"] = r.Backend.Addr.Addr().String(), r.Backend.Addr.Port()
 		f["local_port"] = r.LocalPort
+		f["backend_local"] = r.Backend.Node != "" && r.Backend.Node == r.Node
 		setIf(f, "backend_pod", r.Backend.Pod)
 		setIf(f, "backend_node", r.Backend.Node)
 		setIf(f, "backend_zone", r.Backend.Zone)
@@ -157,12 +163,30 @@ func (r *Record) Sentence() string {
 	if r.Backend.Addr.IsValid() {
 		fmt.Fprintf(&s, " served by %s", name(r.Backend.Pod, r.Backend.Addr))
 		if failed := len(r.Attempts) - 1; failed > 0 {
-			fmt.Fprintf(&s, " after %d failed attempt(s), the first on %s (%s)",
-				failed, name(r.Attempts[0].Pod, r.Attempts[0].Backend), r.Attempts[0].Errno)
+			first := r.Attempts[0]
+			fmt.Fprintf(&s, " after %s on %s (%s)", plural(failed, "failed attempt"), name(first.Pod, first.Backend), first.why())
+			if failed > 1 {
+				s.WriteString(" and others")
+			}
 		}
 	}
 	fmt.Fprintf(&s, ": %s", r.Reason.Text())
 	return s.String()
+}
+
+// why is the kernel's name of the error, or what usher calls it.
+func (a Attempt) why() string {
+	if a.Errno != "" {
+		return a.Errno
+	}
+	return string(a.Result)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func name(pod string, addr netip.AddrPort) string {

@@ -83,13 +83,15 @@ Every connection ends in one record below. Ctrl-C stops.
 
 `
 
+const nodeName = "demo"
+
 func start(ctx context.Context, o Options, folder string, seen func(*observe.Record)) (*proxier.Proxier, error) {
-	src, err := source.NewManifests([]string{folder}, "demo", o.Log)
+	src, err := source.NewManifests([]string{folder}, nodeName, o.Log)
 	if err != nil {
 		return nil, err
 	}
 	return proxier.New(ctx, proxier.Config{
-		Source: src, Log: o.Log, Registry: prometheus.NewRegistry(), OnRecord: seen,
+		Source: src, NodeName: nodeName, Log: o.Log, Registry: prometheus.NewRegistry(), OnRecord: seen,
 		Capture: "bind", AllowLoopbackEndpoints: true,
 		Balancer:         "round-robin",
 		Retry:            proxier.Retry{Attempts: 4, Timeout: 2 * time.Second, Total: 10 * time.Second},

@@ -170,10 +170,9 @@ func (r *redirect) remove(ctx context.Context) error {
 // soOriginalDst is SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST of netfilter.
 const soOriginalDst = 80
 
-var errNotRedirected = errors.New("the connection was not redirected")
-
 // destination asks conntrack for the address before the redirection. Without
-// one, conntrack tells the address of the listener itself, or nothing.
+// one, conntrack tells the address of the listener itself, which is no frontend,
+// or nothing.
 func (r *redirect) destination(conn *net.TCPConn) (dst netip.AddrPort, err error) {
 	local := addrPort(conn.LocalAddr())
 	raw, err := conn.SyscallConn()
@@ -187,15 +186,7 @@ func (r *redirect) destination(conn *net.TCPConn) (dst netip.AddrPort, err error
 			dst, err = originalDst6(int(fd))
 		}
 	})
-	switch {
-	case controlErr != nil:
-		return dst, controlErr
-	case err != nil:
-		return dst, os.NewSyscallError("getsockopt SO_ORIGINAL_DST", err)
-	case dst == local:
-		return dst, errNotRedirected
-	}
-	return dst, nil
+	return dst, errors.Join(controlErr, os.NewSyscallError("getsockopt SO_ORIGINAL_DST", err))
 }
 
 // originalDst4 reads a struct sockaddr_in through a type of the same size.

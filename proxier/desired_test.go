@@ -61,7 +61,7 @@ func TestDesiredPorts(t *testing.T) {
 		}
 		return s
 	}
-	one := podSlice("web", "one", "10.0.0.1", ready)
+	one, other := podSlice("web", "one", "10.0.0.1", ready), podSlice("web", "other", "10.0.0.9", ready)
 	for _, c := range []struct {
 		name    string
 		objects []any
@@ -91,10 +91,10 @@ func TestDesiredPorts(t *testing.T) {
 			"default/web [10.96.0.10:80] -> 10.0.0.2:8080", ""},
 		{"those that leave and do not serve are not used", []any{web(), podSlice("web", "two", "10.0.0.2", conditions(false, false, true))},
 			"default/web [10.96.0.10:80] -> ", ""},
-		{"a live pod beats the ghost with its address", []any{web(), one, podSlice("web", "two", "10.0.0.1", ghost)},
-			"default/web [10.96.0.10:80] -> 10.0.0.1:8080", ""},
-		{"in either order", []any{web(), podSlice("web", "two", "10.0.0.1", ghost), one},
-			"default/web [10.96.0.10:80] -> 10.0.0.1:8080", ""},
+		{"a live pod beats the ghost with its address", []any{web(), one, other, podSlice("web", "two", "10.0.0.1", ghost)},
+			"default/web [10.96.0.10:80] -> 10.0.0.1:8080 10.0.0.9:8080", ""},
+		{"in either order", []any{web(), podSlice("web", "two", "10.0.0.1", ghost), other, one},
+			"default/web [10.96.0.10:80] -> 10.0.0.1:8080 10.0.0.9:8080", ""},
 		{"a NodePort", []any{web(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30080 }), one},
 			"default/web [10.96.0.10:80 node port 30080] -> 10.0.0.1:8080", ""},
 		{"headless", []any{web(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }), one}, "", ""},

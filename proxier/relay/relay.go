@@ -133,13 +133,15 @@ func (r *Relay) copy(dst, src *side) (total int64) {
 func (r *Relay) ended(dst, src *side) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if src.Close != observe.CloseNone {
-		return // reset: the write that noticed it also took the error away
-	}
-	src.Close, src.At = observe.CloseFIN, time.Now()
 	if r.reason != "" {
 		return
 	}
+	if src.Sent == observe.CloseNone && isClosed(src.conn) {
+		// A reset looks like this too, when a write was told of it first.
+		r.blame(src, syscall.ECONNRESET)
+		return
+	}
+	src.Close, src.At = observe.CloseFIN, time.Now()
 	dst.conn.CloseWrite()
 	dst.Sent = observe.CloseFIN
 	if dst.Close == observe.CloseNone {
@@ -164,31 +166,33 @@ func (r *Relay) mayStayOpen(dst, src *side, moved bool) bool {
 	return false
 }
 
-// failed is called when a copy ended with an error. The side that caused it is
-// still read to its end, so that what it sent before is delivered; from the
-// other side nothing can be delivered any more.
+// failed is called when a copy ended with an error.
 func (r *Relay) failed(dst, src *side, err error) {
-	culprit := blame(dst, src, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.reason != "" {
-		return // a consequence of what ended it
+	if r.reason == "" { // else it is a consequence of what ended it
+		r.blame(culprit(dst, src, err), err)
 	}
-	culprit.At = time.Now()
-	r.errno = err
+}
+
+// blame ends the relay because of one side. That side is still read to its end,
+// so that what it sent before is delivered; from the other side nothing can be
+// delivered any more. The caller holds r.mu.
+func (r *Relay) blame(s *side, err error) {
+	r.errno, s.At = err, time.Now()
 	switch {
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		r.reason, culprit.Close = culprit.reset, observe.CloseRST
+		r.reason, s.Close = s.reset, observe.CloseRST
 	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		r.reason, culprit.Close = culprit.gone, observe.CloseTimeout
+		r.reason, s.Close = s.gone, observe.CloseTimeout
 	case errors.Is(err, syscall.ECONNABORTED):
-		r.reason, culprit.Close = observe.SocketDestroyed, observe.CloseLocal
+		r.reason, s.Close = observe.SocketDestroyed, observe.CloseLocal
 	default:
 		r.reason = observe.InternalError
 		r.interrupt()
 		return
 	}
-	r.opposite(culprit).conn.SetReadDeadline(past)
+	r.opposite(s).conn.SetReadDeadline(past)
 }
 
 func (r *Relay) opposite(s *side) *side {

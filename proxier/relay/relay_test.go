@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
@@ -174,21 +176,39 @@ func TestBackendResetAfterData(t *testing.T) {
 	}
 }
 
-// A write finds out about the reset here, and takes the error away from the
-// read, which then sees what looks like a FIN.
-func TestBackendResetWhileClientSends(t *testing.T) {
-	s := newScene(t, time.Minute)
-	reset(s.backend)
-	chunk := make([]byte, 4096)
-	s.client.SetWriteDeadline(time.Now().Add(patience))
-	var err error
-	for err == nil {
-		_, err = s.client.Write(chunk)
+// Whoever is told of a reset first takes the error away from everybody else: a
+// read then sees what looks like a FIN. The client must not.
+func TestResetThatLooksLikeAFIN(t *testing.T) {
+	client, ours := pair(t)
+	theirs, backend := pair(t)
+	reset(backend)
+	for !isClosed(theirs) {
+		runtime.Gosched()
 	}
-	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+	control(theirs, func(fd int) { unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) })
+	r := New(ours, theirs, time.Minute).Run()
+	if r.Reason != observe.BackendReset || r.Backend.Close != observe.CloseRST || r.Client.Sent != observe.CloseRST {
+		t.Errorf("result %+v", r)
+	}
+	client.SetReadDeadline(time.Now().Add(patience))
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("client got %v, want a reset", err)
 	}
-	if r := s.end(); r.Reason != observe.BackendReset || r.Backend.Close != observe.CloseRST {
+}
+
+func TestBackendResetWhileClientSends(t *testing.T) {
+	s := newScene(t, time.Minute)
+	s.client.SetWriteDeadline(time.Now().Add(patience))
+	chunk := make([]byte, 64<<10)
+	for err := error(nil); err == nil; _, err = s.client.Write(chunk) {
+		s.client.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	}
+	reset(s.backend) // which has not read anything
+	if _, err := s.receive(s.client); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("client got %v, want a reset", err)
+	}
+	r := s.end()
+	if r.Reason != observe.BackendReset || r.Backend.Close != observe.CloseRST || r.Client.Sent != observe.CloseRST {
 		t.Errorf("result %+v", r)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blame finds the side whose connection has ended. The error of a splice does
+// culprit finds the side whose connection has ended. The error of a splice does
 // not tell which of the two it was, their TCP states do.
-func blame(dst, src *side, err error) *side {
+func culprit(dst, src *side, err error) *side {
 	srcClosed, dstClosed := isClosed(src.conn), isClosed(dst.conn)
 	switch {
 	case srcClosed && !dstClosed:

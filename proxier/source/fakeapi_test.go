@@ -262,7 +262,14 @@ func (f *fakeAPI) takeEvent(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	if r.Method == http.MethodPatch {
 		f.patches = append(f.patches, string(body))
-		_ = json.NewEncoder(w).Encode(f.events[len(f.events)-1])
+		for i := range f.events {
+			if strings.HasSuffix(r.URL.Path, "/"+f.events[i].Name) {
+				_ = json.Unmarshal(body, &f.events[i])
+				_ = json.NewEncoder(w).Encode(f.events[i])
+				return
+			}
+		}
+		f.fail(w, apierrors.NewNotFound(schema.GroupResource{Resource: "events"}, r.URL.Path))
 		return
 	}
 	object, _, err := serializer.NewCodecFactory(scheme).UniversalDeserializer().Decode(body, nil, nil)

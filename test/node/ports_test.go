@@ -121,8 +121,7 @@ func TestPortsSurviveACrash(t *testing.T) {
 	u := s.start()
 	b, c := s.listenerPort(11), s.listenerPort(12)
 	u.Kill()
-	s.remove("a.yaml") // whose port would be the first to give away
-	s.write("new.yaml", manifest("aa", 20, 30090, s.pods[0].IPv4))
+	s.write("new.yaml", manifest("aa", 20, 30090, s.pods[0].IPv4)) // before b and c in any order
 	s.start()
 	served(t, s.client.NS, vip(11))
 	served(t, s.client.NS, vip(20))

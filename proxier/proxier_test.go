@@ -2,6 +2,7 @@ package proxier
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -223,6 +224,31 @@ func TestBrokenServiceHarmsNoOther(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Two Services swap their addresses in one update: neither can have its new one
+// before the other has let go of it.
+func TestAddressesSwapBetweenServices(t *testing.T) {
+	s := newScene(t)
+	const other = "127.96.1.2:8080"
+	a, b := newBackend(t), newBackend(t)
+	answers := func(at, at2 string) {
+		t.Helper()
+		s.eventually("swapped", func() error {
+			for addr, want := range map[string]*backend{at: a, at2: b} {
+				if got, err := get(addr); err != nil || got != want.addr.String() {
+					return fmt.Errorf("%s: got %q, %v", addr, got, err)
+				}
+			}
+			return nil
+		})
+	}
+	for range 3 {
+		s.set(append(with(service("a", vip), a.addr), with(service("b", other), b.addr)...)...)
+		answers(vip, other)
+		s.set(append(with(service("a", other), a.addr), with(service("b", vip), b.addr)...)...)
+		answers(other, vip)
+	}
 }
 
 func TestStopWaitsForConnectionsAndThenEndsThem(t *testing.T) {

@@ -21,8 +21,12 @@
 //	restconfig.go   address and credentials
 //	apiaddress.go   why usher cannot reach the API through its own Service
 //	filter.go       which objects are ours
-//	api.go          informers, when the lists are complete
-//	listwatch.go    one list and watch; what to say when it fails (outage.go)
+//	client.go       clients without client-go's clientset
+//	api.go          informers, and when the lists are complete
+//	listwatch.go    one list and watch
+//	outage.go       what to say when they fail
+//	contact.go      when the API server last sent something
+//	strip.go        what is not worth keeping, and what is no change
 //	events.go       Kubernetes Events
 //	klog.go         client-go's own log lines
 //
@@ -30,12 +34,19 @@
 //
 //	manifests.go    the loop: wait for a change, load, publish
 //	watch.go        which folders to watch for a path, through all symlinks
+//	loader.go       one load: paths to objects
 //	files.go        a path becomes files, within bounds
 //	documents.go    a file becomes documents, each with its first line
-//	decode.go       a document becomes objects (tree.go, typecheck.go, lines.go)
+//	parse.go        a document becomes a tree; what syntax errors mean
+//	tree.go         walking such a tree
+//	typecheck.go    unknown fields and wrong types, all of them
+//	lines.go        the line of a field
+//	decode.go       a tree becomes objects
+//	object.go       the kinds that are read
 //	defaults.go     what an API server would have filled in
 //	validate*.go    what an API server would have refused
 //	endpoints.go    legacy Endpoints become EndpointSlices
-//	merge.go        files become one state: who wins, what stays (claims.go)
+//	merge.go        files become one state: who wins, and what stays
+//	claims.go       frontends that only one Service may have
 //	problems.go     each mistake is told once, and once more when it is mended
 package source

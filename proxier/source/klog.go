@@ -82,7 +82,9 @@ func (s *klogSink) WithValues(pairs ...any) logr.LogSink {
 func klogFields(pairs []any) logrus.Fields {
 	fields := make(logrus.Fields, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
-		fields[fmt.Sprint(pairs[i])] = fmt.Sprint(pairs[i+1])
+		if key := fmt.Sprint(pairs[i]); key != "reflector" { // a place in client-go's source
+			fields[key] = fmt.Sprint(pairs[i+1])
+		}
 	}
 	return fields
 }

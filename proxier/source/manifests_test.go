@@ -90,7 +90,8 @@ func TestManifestsFollowEdits(t *testing.T) {
 		start := time.Now()
 		step.do()
 		until(t, m, step.what, has(step.want...))
-		if took := time.Since(start); took > time.Second {
+		// A second is promised, on a machine that is not busy with other tests.
+		if took := time.Since(start); took > 3*time.Second {
 			t.Errorf("%s: took %v", step.what, took)
 		}
 	}

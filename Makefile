@@ -13,7 +13,7 @@ demo: build ## serve a few Services on this machine: no cluster, no privileges
 
 test: build ## everything but the tests against a real API server
 	test/install-packages.sh
-	test/run.sh $(shell go list ./... | grep -v /test/cluster)
+	test/run.sh $(shell go list ./... | grep -v -e /test/cluster -e /test/apiserver)
 
 test-cluster: build ## the same binary against a real API server
 	test/install-packages.sh

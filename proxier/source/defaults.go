@@ -117,11 +117,3 @@ func defaultPort(p *discoveryv1.EndpointPort) {
 		p.Protocol = &tcp
 	}
 }
-
-func defaultEndpoints(e *corev1.Endpoints) {
-	for i := range e.Subsets {
-		for j := range e.Subsets[i].Ports {
-			defaultTo(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
-		}
-	}
-}

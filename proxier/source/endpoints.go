@@ -1,5 +1,7 @@
 package source
 
+//lint:file-ignore SA1019 Endpoints are deprecated, and yet in many files that people have.
+
 import (
 	"fmt"
 	"maps"
@@ -8,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // In a cluster a controller copies Endpoints that someone wrote by hand into
@@ -19,6 +22,55 @@ const (
 	mirroringController = "endpointslicemirroring-controller.k8s.io"
 	leaderAnnotation    = "control-plane.alpha.kubernetes.io/leader"
 )
+
+func readEndpoints(d *decoder, it item) {
+	e := &corev1.Endpoints{}
+	if !d.into(it, e) {
+		return
+	}
+	defaultNamespace(&e.ObjectMeta)
+	defaultEndpoints(e)
+	faults := validateEndpoints(e)
+	o := object{id: identity{"Endpoints", e.Namespace, e.Name}}
+	if len(faults) == 0 && isMirrored(e) {
+		o.legacy = slicesOf(e)
+		for _, s := range o.legacy {
+			stamp(s, "EndpointSlice")
+		}
+	}
+	d.fromFile(it, o, e, faults)
+}
+
+func defaultEndpoints(e *corev1.Endpoints) {
+	for i := range e.Subsets {
+		for j := range e.Subsets[i].Ports {
+			defaultTo(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
+		}
+	}
+}
+
+// validateEndpoints checks legacy Endpoints with their defaults filled in.
+func validateEndpoints(e *corev1.Endpoints) checks {
+	var c checks
+	c.meta(e, isObjectName)
+	for i, subset := range e.Subsets {
+		at := field.NewPath("subsets").Index(i)
+		for j, a := range subset.Addresses {
+			c.address(at.Child("addresses").Index(j).Child("ip"), a.IP)
+		}
+		for j, a := range subset.NotReadyAddresses {
+			c.address(at.Child("notReadyAddresses").Index(j).Child("ip"), a.IP)
+		}
+		names := make(map[string]bool)
+		for j, p := range subset.Ports {
+			at := at.Child("ports").Index(j)
+			c.portName(at.Child("name"), p.Name, len(subset.Ports), names)
+			c.protocol(at.Child("protocol"), p.Protocol)
+			c.port(at.Child("port"), p.Port)
+		}
+	}
+	return c
+}
 
 // isMirrored reports whether Endpoints become EndpointSlices. Some are only a
 // lock for leader election.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Bounds on what is read, far above any real use: a wrong path must not eat
@@ -50,29 +51,29 @@ func isManifestName(name string) bool {
 	return !strings.HasPrefix(name, ".") && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name))
 }
 
-// readFile returns the content of a regular file. It does not wait for the
-// writer of a pipe.
-func readFile(name string) ([]byte, error) {
+// readFile returns the content of a regular file, and when that was written. It
+// does not wait for the writer of a pipe.
+func readFile(name string) (content []byte, written time.Time, err error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, time.Time{}, withoutPath(err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("is no regular file")
+		return nil, time.Time{}, errors.New("is no regular file")
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, info.ModTime(), withoutPath(err)
 	}
 	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	content, err = io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, info.ModTime(), withoutPath(err)
 	}
 	if len(content) > maxFileBytes {
-		return nil, fmt.Errorf("is larger than %d MiB", maxFileBytes>>20)
+		return nil, info.ModTime(), fmt.Errorf("is larger than %d MiB", maxFileBytes>>20)
 	}
-	return content, nil
+	return content, info.ModTime(), nil
 }
 
 // withoutPath removes from an error the path that a problem names anyway.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // folder is a folder with manifests.
@@ -72,6 +73,8 @@ func newTestManifests(t *testing.T, log *logbook, paths ...string) *Manifests {
 
 // reload loads once, and returns what is served then.
 func reload(m *Manifests) []string {
-	m.load()
+	m.load(never)
 	return names(*m.state.Load())
 }
+
+func never(time.Duration) bool { return false }

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
+
+// maxRereads bounds how often a load waits for a file that is being written.
+const maxRereads = int(settleMost / settleQuiet)
 
 // loader turns paths into objects. Every load reads all files and decides
 // everything anew; only unchanged bytes are not decoded again. It is used by
@@ -22,6 +26,7 @@ type loader struct {
 	listed  map[string][]string // by path: the files when it was last there
 	decoded map[string]decodedFile
 	served  map[string][]object // by file
+	written time.Time           // when the newest of the files was
 }
 
 type decodedFile struct {
@@ -37,8 +42,18 @@ func newLoader(paths []string, nodeName string, ours filter, problems problemLog
 }
 
 // load returns the present state. What is wrong is in the log.
-func (l *loader) load() Objects {
+//
+// Half a file looks like a mistake. When a file was written only just now, load
+// calls pause and reads once more; pause returns false if that is not wanted.
+func (l *loader) load(pause func(time.Duration) bool) Objects {
 	files, problems := l.read()
+	for range maxRereads {
+		age := time.Since(l.written)
+		if age < 0 || age >= settleQuiet || !pause(settleQuiet-age) {
+			break
+		}
+		files, problems = l.read()
+	}
 	result := merge(files, l.served)
 	for _, f := range files {
 		problems = append(problems, f.problems...)
@@ -55,6 +70,7 @@ func (l *loader) load() Objects {
 
 // read returns the contents of all files, in the order of the paths.
 func (l *loader) read() (all []contents, problems []problem) {
+	l.written = time.Time{}
 	decoded, seen := make(map[string]decodedFile), make(map[string]bool)
 	for _, path := range l.paths {
 		files, err := manifestFiles(path)
@@ -90,7 +106,10 @@ func pathError(err error) string {
 }
 
 func (l *loader) readOne(file string) decodedFile {
-	content, err := readFile(file)
+	content, written, err := readFile(file)
+	if written.After(l.written) {
+		l.written = written
+	}
 	if err == nil && len(content) == 0 && len(l.served[file]) > 0 {
 		// An editor that is about to write, more likely than a wish.
 		err = errors.New("is empty: remove the file, or leave a comment in it, to remove its objects")

@@ -58,7 +58,7 @@ func newManifests(paths []string, nodeName string, ours filter, log logrus.Field
 		loader: newLoader(paths, nodeName, ours, problemLog{log: log}), paths: paths,
 		log: log, faults: newQuiet(time.Hour), events: newQuiet(10 * time.Minute), changed: newSignal(), watch: newWatcher,
 	}
-	m.load()
+	m.load(func(time.Duration) bool { return false }) // Run reads again at once
 	if len(m.state.Load().Services) == 0 {
 		log.Warnf("no Service to serve in %s", enumerate(paths))
 	}
@@ -70,7 +70,7 @@ func (m *Manifests) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		// The watch comes first, so that nothing changes unseen in between.
 		w, err := m.watch(m.paths)
-		m.load()
+		m.load(func(d time.Duration) bool { return sleep(ctx, d) })
 		if err != nil {
 			m.blind(ctx, err)
 			continue
@@ -83,9 +83,9 @@ func (m *Manifests) Run(ctx context.Context) error {
 	return nil
 }
 
-// load publishes the present state of the files.
-func (m *Manifests) load() {
-	objects, before := m.loader.load(), m.state.Load()
+// load publishes the present state of the files. For pause see loader.
+func (m *Manifests) load(pause func(time.Duration) bool) {
+	objects, before := m.loader.load(pause), m.state.Load()
 	if before != nil && objects.same(*before) {
 		return
 	}
@@ -124,9 +124,16 @@ func (m *Manifests) blind(ctx context.Context, why error) {
 	if m.faults.passes("watch") {
 		m.log.Warnf("cannot watch the manifests (%v; see fs.inotify.max_user_instances): reading them every %v instead", why, rereadBlind)
 	}
+	sleep(ctx, rereadBlind)
+}
+
+// sleep returns false if ctx is done before the time is over.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
-	case <-time.After(rereadBlind):
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 

@@ -216,17 +216,37 @@ func TestManifestsSameContentIsNoChange(t *testing.T) {
 	<-m.Changed()
 	before, _ := m.Objects()
 	f.write("a.yaml", "# a comment\n"+service("a", 1))
-	m.load()
+	m.load(never)
 	select {
 	case <-m.Changed():
 		t.Error("Changed has a value")
 	default:
 	}
 	f.write("a.yaml", service("a", 2))
-	m.load()
+	m.load(never)
 	<-m.Changed()
 	if after, _ := m.Objects(); after.Services[0].ResourceVersion == before.Services[0].ResourceVersion {
 		t.Error("the resourceVersion is the same")
+	}
+}
+
+// What is read while somebody writes is not told as a mistake.
+func TestManifestsReadAgainWhileWritten(t *testing.T) {
+	f, log := newFolder(t), newLogbook(t)
+	f.write("a.yaml", service("a", 1))
+	m := newTestManifests(t, log, f.path)
+	f.write("a.yaml", brokenService[:60])
+	paused := 0
+	m.load(func(d time.Duration) bool {
+		paused++
+		f.write("a.yaml", service("b", 1))
+		return true
+	})
+	if objects, _ := m.Objects(); !has("default/b")(objects) || log.count("error") > 0 {
+		t.Errorf("has %v", names(objects))
+	}
+	if paused < 1 || paused > maxRereads { // it goes on being written, and yet it ends
+		t.Errorf("paused %d times", paused)
 	}
 }
 

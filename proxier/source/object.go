@@ -85,24 +85,6 @@ func readSlice(d *decoder, it item) {
 	d.fromFile(it, o, s, validateMeta(s, isObjectName))
 }
 
-func readEndpoints(d *decoder, it item) {
-	e := &corev1.Endpoints{}
-	if !d.into(it, e) {
-		return
-	}
-	defaultNamespace(&e.ObjectMeta)
-	defaultEndpoints(e)
-	faults := validateEndpoints(e)
-	o := object{id: identity{"Endpoints", e.Namespace, e.Name}}
-	if len(faults) == 0 && isMirrored(e) {
-		o.legacy = slicesOf(e)
-		for _, s := range o.legacy {
-			stamp(s, "EndpointSlice")
-		}
-	}
-	d.fromFile(it, o, e, faults)
-}
-
 func readNode(d *decoder, it item) {
 	n := &corev1.Node{}
 	if !d.into(it, n) {

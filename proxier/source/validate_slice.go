@@ -1,7 +1,6 @@
 package source
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -58,27 +57,4 @@ func (c *checks) endpoint(at *field.Path, t discoveryv1.AddressType, e discovery
 			c.refuse(at, "%s is no %s address, which addressType says", text, t)
 		}
 	}
-}
-
-// validateEndpoints checks legacy Endpoints with their defaults filled in.
-func validateEndpoints(e *corev1.Endpoints) checks {
-	var c checks
-	c.meta(e, isObjectName)
-	for i, subset := range e.Subsets {
-		at := field.NewPath("subsets").Index(i)
-		for j, a := range subset.Addresses {
-			c.address(at.Child("addresses").Index(j).Child("ip"), a.IP)
-		}
-		for j, a := range subset.NotReadyAddresses {
-			c.address(at.Child("notReadyAddresses").Index(j).Child("ip"), a.IP)
-		}
-		names := make(map[string]bool)
-		for j, p := range subset.Ports {
-			at := at.Child("ports").Index(j)
-			c.portName(at.Child("name"), p.Name, len(subset.Ports), names)
-			c.protocol(at.Child("protocol"), p.Protocol)
-			c.port(at.Child("port"), p.Port)
-		}
-	}
-	return c
 }

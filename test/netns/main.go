@@ -122,6 +122,10 @@ func prepare() error {
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
 		return err
 	}
+	for _, name := range []string{"http_proxy", "https_proxy", "all_proxy"} { // none is reachable in here
+		os.Unsetenv(name)
+		os.Unsetenv(strings.ToUpper(name))
+	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err

@@ -66,8 +66,10 @@ func unavailable(f Family, err error) error {
 	switch said := err.Error(); {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%v: %w: try again", f, err)
-	case strings.Contains(said, denied) || errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%v: %w: %w: run as root, with CAP_NET_ADMIN", f, ErrUnavailable, err)
+	case strings.Contains(said, denied):
+		return fmt.Errorf("%v: %w: %w: run as root, with CAP_NET_ADMIN: %w", f, ErrUnavailable, fs.ErrPermission, err)
 	case strings.Contains(said, lockHeld):
 		return fmt.Errorf("%v: %w: try again", f, err)
 	}

@@ -13,6 +13,7 @@ import (
 // ErrUnavailable says that iptables cannot be used on this machine as it is:
 // a program, a permission or a part of the kernel is missing. The text of the
 // error that wraps it tells which. Trying again is pointless.
+// A missing permission is also fs.ErrPermission.
 var ErrUnavailable = errors.New("iptables cannot be used")
 
 const (

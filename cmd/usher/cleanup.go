@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -20,21 +21,25 @@ Do not run it beside a running usher: that one would write its rules again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var errs []error
 			for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
-				table, err := iptables.New(family)
-				if errors.Is(err, iptables.ErrUnavailable) {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing to clean: %v\n", family, err)
-					continue
-				}
-				if err == nil {
-					err = table.Cleanup(cmd.Context())
-				}
-				if err != nil {
-					errs = append(errs, fmt.Errorf("%s: %w", family, err))
-					continue
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: clean\n", family)
+				errs = append(errs, cleanup(cmd, family))
 			}
 			return errors.Join(errs...)
 		},
 	}
+}
+
+func cleanup(cmd *cobra.Command, family iptables.Family) error {
+	table, err := iptables.New(family)
+	if errors.Is(err, iptables.ErrUnavailable) && !errors.Is(err, fs.ErrPermission) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "nothing to clean: %v\n", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := table.Cleanup(cmd.Context()); err != nil {
+		return fmt.Errorf("%s: %w", family, err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: clean\n", family)
+	return nil
 }

@@ -16,9 +16,11 @@ type capture interface {
 	// errors; the others are served all the same.
 	sockets(port *Port, have []*socket) ([]*socket, []error)
 	// apply makes the kernel send every frontend of the served Ports to their
-	// sockets, and nothing else. When it fails, what was there before is still
-	// in force, and the next pass tries again from the full state.
-	apply(ctx context.Context, served []*listener, node nodeAddresses) error
+	// sockets, and nothing else. It does nothing if nothing has changed since the
+	// last time, unless verify asks to look at what is really there. A family that
+	// fails is returned with its error: for it, what was there before is still in
+	// force, and the next pass tries again from the full state.
+	apply(ctx context.Context, served []*listener, node nodeAddresses, verify bool) map[Family]error
 	// released tells that a socket has been closed.
 	released(*socket)
 	// own are the ports on which direct connections are not welcome.

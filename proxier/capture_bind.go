@@ -50,10 +50,10 @@ func (b *bind) addresses(port *Port) []netip.AddrPort {
 
 // The kernel delivers to the bound sockets as it is.
 
-func (b *bind) apply(context.Context, []*listener, nodeAddresses) error { return nil }
-func (b *bind) released(*socket)                                        {}
-func (b *bind) own() map[uint16]bool                                    { return nil }
-func (b *bind) remove(context.Context) error                            { return nil }
+func (b *bind) apply(context.Context, []*listener, nodeAddresses, bool) map[Family]error { return nil }
+func (b *bind) released(*socket)                                                         {}
+func (b *bind) own() map[uint16]bool                                                     { return nil }
+func (b *bind) remove(context.Context) error                                             { return nil }
 
 func (b *bind) destination(conn *net.TCPConn) (netip.AddrPort, error) {
 	return addrPort(conn.LocalAddr()), nil

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 
 	"github.com/sirupsen/logrus"
@@ -26,6 +27,8 @@ type redirect struct {
 	tables map[Family]*iptables.Table
 	ports  map[Family]*portTable
 	mark   iptables.Mark
+	// applied is what each family's table is known to hold, nil if nothing is.
+	applied map[Family]*iptables.Rules
 	// nodeIPs are the addresses that the Node object tells, best first.
 	nodeIPs func() []netip.Addr
 }
@@ -35,7 +38,7 @@ type redirect struct {
 func newRedirect(ctx context.Context, cfg *Config, nodeIPs func() []netip.Addr) (*redirect, error) {
 	r := &redirect{
 		log: cfg.Log, mark: cfg.Mark, nodeIPs: nodeIPs,
-		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{},
+		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
 		table, err := iptables.New(iptables.Family(family))
@@ -124,16 +127,22 @@ func (r *redirect) own() map[uint16]bool {
 	return own
 }
 
-func (r *redirect) apply(ctx context.Context, served []*listener, node nodeAddresses) error {
-	var errs []error
+func (r *redirect) apply(ctx context.Context, served []*listener, node nodeAddresses, verify bool) map[Family]error {
+	failed := map[Family]error{}
 	for family, table := range r.tables {
-		if err := table.Sync(ctx, r.rules(family, served, node)); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", family, err))
+		rules := r.rules(family, served, node)
+		if !verify && reflect.DeepEqual(r.applied[family], &rules) {
 			continue
 		}
+		r.applied[family] = nil
+		if err := table.Sync(ctx, rules); err != nil {
+			failed[family] = err
+			continue
+		}
+		r.applied[family] = &rules
 		r.ports[family].forgetLast()
 	}
-	return errors.Join(errs...)
+	return failed
 }
 
 func (r *redirect) rules(family Family, served []*listener, node nodeAddresses) iptables.Rules {

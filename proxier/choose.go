@@ -2,6 +2,7 @@ package proxier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -16,7 +17,7 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 	switch p.cfg.Capture {
 	case "bind":
 		p.cfg.Log.Info("capture=bind, as asked for: binding the Service addresses themselves")
-		return p.bind(), 0, nil
+		return p.bind(ctx), 0, nil
 	case "iptables":
 		r, err := p.redirect(ctx)
 		if err != nil {
@@ -28,7 +29,7 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 		r, err := p.redirect(ctx)
 		if err != nil {
 			p.cfg.Log.WithError(err).Warn("capture=bind, because iptables cannot be used: only Service addresses that already belong to this node are served")
-			return p.bind(), 0, nil
+			return p.bind(ctx), 0, nil
 		}
 		p.cfg.Log.Info("capture=iptables, because it works here: REDIRECT rules lead to the listeners")
 		return r, r.mark.Value, nil
@@ -36,7 +37,20 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 	return nil, 0, fmt.Errorf("--capture=%s: want auto, iptables or bind", p.cfg.Capture)
 }
 
-func (p *Proxier) bind() *bind { return &bind{node: p.node.addresses} }
+// bind makes the capture that needs no rules. Those of an earlier usher would
+// lead connections to listeners that are no more.
+func (p *Proxier) bind(ctx context.Context) *bind {
+	for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
+		table, err := iptables.New(family)
+		if err == nil {
+			err = table.Cleanup(ctx)
+		}
+		if err != nil && !errors.Is(err, iptables.ErrUnavailable) {
+			p.cfg.Log.WithError(err).Warn("cannot remove the rules of an earlier usher, if there are any: run usher cleanup")
+		}
+	}
+	return &bind{node: p.node.addresses}
+}
 
 func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {
 	if err := checkMark(p.cfg.Mark); err != nil {

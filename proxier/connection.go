@@ -47,7 +47,8 @@ func (c *connection) serve() {
 
 // admit finds out what the client has dialled, and whether it may.
 func (c *connection) admit() observe.Reason {
-	r, port := c.record, c.current.Load().port
+	r, current := c.record, c.current.Load()
+	port := current.port
 	r.Family, r.Eligible, r.Balancer = int(port.Family), len(port.Endpoints), c.balancerName
 	r.Client = addrPort(c.client.RemoteAddr())
 	r.Listener = addrPort(c.client.LocalAddr())
@@ -55,7 +56,7 @@ func (c *connection) admit() observe.Reason {
 	if err != nil {
 		return observe.DirectAccess
 	}
-	frontend, ok := port.frontend(vip)
+	frontend, ok := current.frontend(vip)
 	if !ok {
 		return observe.DirectAccess
 	}

@@ -3,6 +3,7 @@ package proxier
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,17 @@ type listener struct {
 type state struct {
 	port   *Port
 	picker balancer.Picker
+	// former are frontends that are the Port's no more, but that the kernel may
+	// still lead here.
+	former []Frontend
+}
+
+// frontend returns the frontend that a client has reached by dialling dst.
+func (s *state) frontend(dst netip.AddrPort) (Frontend, bool) {
+	if f, ok := find(s.port.Frontends, dst); ok {
+		return f, true
+	}
+	return find(s.former, dst)
 }
 
 func newListener(d *dataPath, key Key, policy balancer.Policy, metrics *observe.PortMetrics) *listener {
@@ -38,11 +50,15 @@ func newListener(d *dataPath, key Key, policy balancer.Policy, metrics *observe.
 // usable endpoint, and refuse while there is none.
 func (l *listener) update(port *Port, sockets []*socket) error {
 	next := &state{port: port}
-	if old := l.current.Load(); old != nil && slices.Equal(old.port.Endpoints, port.Endpoints) {
+	old := l.current.Load()
+	if old != nil && slices.Equal(old.port.Endpoints, port.Endpoints) {
 		next.picker = old.picker
 	} else {
 		next.picker = l.policy.Picker(port.Endpoints)
 		l.metrics.Endpoints(port.Family.String(), len(port.Endpoints), len(port.Excluded))
+	}
+	if old != nil {
+		next.former = withoutAll(append(slices.Clone(old.former), old.port.Frontends...), port.Frontends)
 	}
 	l.current.Store(next)
 	l.sockets = sockets
@@ -52,6 +68,18 @@ func (l *listener) update(port *Port, sockets []*socket) error {
 		}
 	}
 	return nil
+}
+
+// applied tells that the kernel leads here what it should, and nothing else.
+func (l *listener) applied() {
+	if now := l.current.Load(); len(now.former) > 0 {
+		l.current.Store(&state{port: now.port, picker: now.picker})
+	}
+}
+
+func withoutAll(list, gone []Frontend) []Frontend {
+	list = slices.DeleteFunc(list, func(f Frontend) bool { return slices.Contains(gone, f) })
+	return slices.Compact(list)
 }
 
 func (l *listener) setServing(s *socket, serve bool) error {

@@ -38,12 +38,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) pass(took time.Duration, err error, listeners int, problems []Problem) {
+func (m *metrics) pass(took time.Duration, ok bool, listeners int, problems []Problem) {
 	m.duration.Observe(took.Seconds())
-	if err != nil {
-		m.failures.Inc()
-	} else {
+	if ok {
 		m.last.SetToCurrentTime()
+	} else {
+		m.failures.Inc()
 	}
 	m.listeners.Set(float64(listeners))
 	m.problems.Reset()

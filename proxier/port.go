@@ -98,10 +98,10 @@ type Port struct {
 	Excluded  []Exclusion
 }
 
-// frontend returns the frontend that a client reaches by dialling dst. A
-// NodePort is reached by any address, as only the node's own get here.
-func (p *Port) frontend(dst netip.AddrPort) (Frontend, bool) {
-	for _, f := range p.Frontends {
+// find returns the frontend that a client reaches by dialling dst. A NodePort is
+// reached by any address, as only the node's own get here.
+func find(frontends []Frontend, dst netip.AddrPort) (Frontend, bool) {
+	for _, f := range frontends {
 		if f.Port == dst.Port() && (f.Kind == NodePort || f.Addr == dst.Addr()) {
 			return f, true
 		}

@@ -32,6 +32,7 @@ type Proxier struct {
 
 	listeners map[Key]*listener
 	ports     map[ServicePort]*observe.PortMetrics
+	unused    []*socket   // of no use, but rules may still lead to them
 	draining  []*listener // closed, but with connections left
 	nodeIPs   []netip.Addr
 	ready     chan struct{} // closed after the first successful pass
@@ -120,6 +121,7 @@ func (p *Proxier) loop(ctx context.Context) {
 	timer := time.NewTimer(p.cfg.SyncPeriod)
 	defer timer.Stop()
 	for {
+		verify := false
 		select {
 		case <-ctx.Done():
 			return
@@ -129,8 +131,9 @@ func (p *Proxier) loop(ctx context.Context) {
 			p.node.refresh()
 		case <-timer.C:
 			p.node.refresh()
+			verify = true
 		}
-		timer.Reset(p.reconcile(ctx))
+		timer.Reset(p.reconcile(ctx, verify))
 		select {
 		case <-ctx.Done():
 			return
@@ -141,8 +144,9 @@ func (p *Proxier) loop(ctx context.Context) {
 
 // reconcile is one pass from the objects to the kernel. Whatever fails is tried
 // again by the next pass, from the full state; it returns when that should be,
-// if nothing happens before.
-func (p *Proxier) reconcile(ctx context.Context) (next time.Duration) {
+// if nothing happens before. With verify it also looks for what somebody else
+// has changed in the kernel.
+func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duration) {
 	objects, complete := p.cfg.Source.Objects()
 	if !complete {
 		return p.cfg.SyncPeriod
@@ -169,23 +173,30 @@ func (p *Proxier) reconcile(ctx context.Context) (next time.Duration) {
 		}
 	}
 	served := p.served(gone)
-	next = p.cfg.SyncPeriod
-	err := p.data.capture.apply(ctx, served, addresses)
-	if err == nil {
-		if closed := p.retire(gone, unused); missing && closed {
-			next = 0 // what was in the way of the missing ones may be gone now
-		}
-		p.setReady()
-		p.health.Synced()
-	} else {
-		next = min(retryAfter, next)
-		if ctx.Err() == nil {
-			p.cfg.Log.WithError(err).Error("cannot write the capture; what was there before is still in force, trying again")
-		}
-	}
+	failed := p.data.capture.apply(ctx, served, addresses, verify)
+	closed := p.settle(served, gone, unused, failed)
 	p.reporter.report(problems)
-	p.metrics.pass(time.Since(start), err, len(served), problems)
-	return next
+	p.metrics.pass(time.Since(start), len(failed) == 0, len(served), problems)
+	switch {
+	case len(failed) > 0:
+		p.health.Queued() // if it was not: something is not applied
+		p.complain(ctx, failed)
+		return min(retryAfter, p.cfg.SyncPeriod)
+	case missing && closed:
+		return 0 // what was in the way of the missing ones may be gone now
+	}
+	p.setReady()
+	p.health.Synced()
+	return p.cfg.SyncPeriod
+}
+
+func (p *Proxier) complain(ctx context.Context, failed map[Family]error) {
+	if ctx.Err() != nil {
+		return
+	}
+	for family, err := range failed {
+		p.cfg.Log.WithError(err).Errorf("%s: cannot write the capture; what was there before is still in force, trying again", family)
+	}
 }
 
 // servePort brings the listener of a Port up to date, making it if need be. The
@@ -220,19 +231,38 @@ func (p *Proxier) served(gone map[Key]*listener) []*listener {
 	return list
 }
 
-// retire closes what nothing leads to any more. Connections already accepted go
-// on, as Kubernetes promises.
-func (p *Proxier) retire(gone map[Key]*listener, unused []*socket) (closed bool) {
+// settle ends what nothing leads to any more, in the families that the capture
+// did not fail for, and tells whether that closed a socket. Connections already
+// accepted go on, as Kubernetes promises.
+func (p *Proxier) settle(served []*listener, gone map[Key]*listener, unused []*socket, failed map[Family]error) (closed bool) {
+	for _, l := range served {
+		if failed[l.key.Family] == nil {
+			l.applied()
+		}
+	}
 	for key, l := range gone {
+		if failed[key.Family] != nil {
+			continue
+		}
 		unused = append(unused, l.sockets...)
 		l.sockets = nil
 		delete(p.listeners, key)
 		p.draining = append(p.draining, l)
 	}
-	for _, s := range unused {
+	p.unused = slices.DeleteFunc(append(p.unused, unused...), func(s *socket) bool {
+		if failed[familyOf(s.addr.Addr())] != nil {
+			return false
+		}
 		s.close()
 		p.data.capture.released(s)
-	}
+		closed = true
+		return true
+	})
+	p.forgetDrained()
+	return closed
+}
+
+func (p *Proxier) forgetDrained() {
 	p.draining = slices.DeleteFunc(p.draining, func(l *listener) bool {
 		if l.active.Load() > 0 {
 			return false
@@ -240,7 +270,6 @@ func (p *Proxier) retire(gone map[Key]*listener, unused []*socket) (closed bool)
 		p.forgetMetrics(l.key)
 		return true
 	})
-	return len(unused) > 0
 }
 
 func (p *Proxier) portMetrics(s ServicePort) *observe.PortMetrics {
@@ -274,6 +303,9 @@ func (p *Proxier) shutdown() error {
 	}
 	for _, l := range p.listeners {
 		l.close()
+	}
+	for _, s := range p.unused {
+		s.close()
 	}
 	if n := p.data.connections.count(); n > 0 {
 		p.cfg.Log.Infof("waiting up to %s for %d connections to end", p.cfg.DrainTimeout, n)

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
+	"time"
 )
 
 // The API server dies and comes back. What usher knew stays in use, and then it
@@ -43,14 +45,30 @@ func TestStartWithoutAPIServer(t *testing.T) {
 	left := c.rules()
 
 	c.api.StopServer()
-	u := c.launch("--kubeconfig=" + c.api.Usher.Kubeconfig)
+	u := c.launch("--kubeconfig="+c.api.Usher.Kubeconfig, "--sync-period=1s")
 	u.WaitLog("what is known stays in use") // it has tried
 	c.awaitReadyz(http.StatusServiceUnavailable)
-	if now := c.rules(); now != left {
-		t.Errorf("without having seen any object usher has made the rules\n%s\nof\n%s", now, left)
-	}
+	c.staysFor(2*time.Second, "not ready, and the rules are those of before", func() error { // some passes long
+		if now := c.rules(); now != left {
+			return fmt.Errorf("without having seen any object usher has made the rules\n%s\nof\n%s", now, left)
+		}
+		if code := c.readyz(); code != http.StatusServiceUnavailable {
+			return fmt.Errorf("readyz answers %d", code)
+		}
+		return nil
+	})
 
 	c.api.StartServer()
 	c.awaitReadyz(http.StatusOK)
 	c.answers(c.Client.NS, web, "pod-1")
+}
+
+// staysFor checks for some time that nothing happens.
+func (c *cluster) staysFor(d time.Duration, what string, check func() error) {
+	c.t.Helper()
+	for start := time.Now(); time.Since(start) < d; time.Sleep(d / 20) {
+		if err := check(); err != nil {
+			c.t.Fatalf("%s: not so after %v: %v", what, time.Since(start), err)
+		}
+	}
 }

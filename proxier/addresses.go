@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,8 +39,11 @@ func readAddresses() (nodeAddresses, error) {
 	n := nodeAddresses{map[string][]netip.Addr{}}
 	for _, link := range links {
 		attrs := link.Attrs()
-		if attrs.Flags&net.FlagUp == 0 || attrs.MasterIndex != 0 {
-			continue // a bridge port: packets come in by its bridge
+		if attrs.Flags&net.FlagUp == 0 {
+			continue
+		}
+		if attrs.MasterIndex != 0 && len(byIndex[attrs.Index]) == 0 {
+			continue // a bridge's port: packets come in by the bridge
 		}
 		n.byInterface[attrs.Name] = byIndex[attrs.Index]
 	}
@@ -126,16 +130,19 @@ func (w *addressWatch) addresses() nodeAddresses {
 	return w.current
 }
 
-// refresh reads again. On an error, what was known stays.
-func (w *addressWatch) refresh() {
+// refresh reads again, and tells whether anything has changed. On an error,
+// what was known stays.
+func (w *addressWatch) refresh() bool {
 	current, err := readAddresses()
 	if err != nil {
 		w.log.WithError(err).Warn("cannot read the node's addresses; going on with those known")
-		return
+		return false
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	changed := !maps.EqualFunc(w.current.byInterface, current.byInterface, slices.Equal)
 	w.current = current
-	w.mu.Unlock()
+	return changed
 }
 
 // run tells about changes until ctx is done. Notifications only say that

@@ -46,7 +46,7 @@ func newRedirect(ctx context.Context, cfg *Config, nodeIPs func() []netip.Addr) 
 			err = r.addFamily(ctx, family, table, cfg.ProxyPortRange)
 		}
 		switch {
-		case err != nil && family == IPv4:
+		case err != nil && (family == IPv4 || !errors.Is(err, iptables.ErrUnavailable)):
 			return nil, err
 		case err != nil:
 			r.log.WithError(err).Warn("IPv6 is not served: ip6tables cannot be used")
@@ -78,8 +78,8 @@ func (r *redirect) warnOfForeignMarks(ctx context.Context, table *iptables.Table
 
 func (r *redirect) String() string { return "iptables" }
 
-// name is what the rules of a ServicePort are known by.
-func name(s ServicePort) iptables.Key {
+// ruleKey is what the rules of a ServicePort are known by.
+func ruleKey(s ServicePort) iptables.Key {
 	return iptables.Key{Name: s.String(), Protocol: iptables.Protocol(s.Protocol)}
 }
 
@@ -91,14 +91,14 @@ func (r *redirect) sockets(port *Port, have []*socket) ([]*socket, []error) {
 	if ports == nil {
 		return nil, []error{fmt.Errorf("%s is not available on this node", port.Family)}
 	}
-	for candidate := range ports.candidates(name(port.ServicePort)) {
+	for candidate := range ports.candidates(ruleKey(port.ServicePort)) {
 		if isNodePort(port, candidate) {
 			continue
 		}
 		s, err := openSocket(netip.AddrPortFrom(port.Family.wildcard(), candidate))
 		switch {
 		case err == nil:
-			ports.take(candidate, name(port.ServicePort))
+			ports.take(candidate, ruleKey(port.ServicePort))
 			return []*socket{s}, nil
 		case !errors.Is(err, unix.EADDRINUSE):
 			return nil, []error{err}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/iptables"
 )
@@ -27,9 +28,12 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 		return r, r.mark.Value, nil
 	case "auto":
 		r, err := p.redirect(ctx)
-		if err != nil {
+		switch {
+		case errors.Is(err, iptables.ErrUnavailable):
 			p.cfg.Log.WithError(err).Warn("capture=bind, because iptables cannot be used: only Service addresses that already belong to this node are served")
 			return p.bind(ctx), 0, nil
+		case err != nil: // it could be used, were it not for this
+			return nil, 0, fmt.Errorf("--capture=auto: %w", err)
 		}
 		p.cfg.Log.Info("capture=iptables, because it works here: REDIRECT rules lead to the listeners")
 		return r, r.mark.Value, nil
@@ -63,6 +67,9 @@ func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {
 // the endpoints would be sent elsewhere.
 func checkMark(mark iptables.Mark) error {
 	rules, err := netlink.RuleList(netlink.FAMILY_ALL)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // a kernel without policy routing has no rules
+	}
 	if err != nil {
 		return fmt.Errorf("list policy routing rules: %w", err)
 	}

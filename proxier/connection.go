@@ -33,8 +33,8 @@ type connection struct {
 // closed and there is one record.
 func (c *connection) serve() {
 	defer c.end()
-	if reason := c.admit(); reason != observe.OK {
-		c.refuse(reason, nil)
+	if reason, err := c.admit(); reason != observe.OK {
+		c.refuse(reason, err)
 		return
 	}
 	backend, done := c.connect()
@@ -46,7 +46,7 @@ func (c *connection) serve() {
 }
 
 // admit finds out what the client has dialled, and whether it may.
-func (c *connection) admit() observe.Reason {
+func (c *connection) admit() (observe.Reason, error) {
 	r, current := c.record, c.current.Load()
 	port := current.port
 	r.Family, r.Eligible, r.Balancer = int(port.Family), len(port.Endpoints), c.balancerName
@@ -54,17 +54,18 @@ func (c *connection) admit() observe.Reason {
 	r.Listener = addrPort(c.client.LocalAddr())
 	vip, err := c.capture.destination(c.client)
 	if err != nil {
-		return observe.DirectAccess
+		return observe.DirectAccess, err
 	}
+	r.VIP = vip
 	frontend, ok := current.frontend(vip)
 	if !ok {
-		return observe.DirectAccess
+		return observe.DirectAccess, nil
 	}
-	r.VIP, r.VIPKind = vip, string(frontend.Kind)
+	r.VIPKind = string(frontend.Kind)
 	if r.GlobalActive > c.connections.limit {
-		return observe.LimitGlobal
+		return observe.LimitGlobal, nil
 	}
-	return observe.OK
+	return observe.OK, nil
 }
 
 // connect finds an endpoint that can be connected to. It returns nil after
@@ -76,7 +77,7 @@ func (c *connection) connect() (*net.TCPConn, func(balancer.Outcome)) {
 		c.refuse(observe.Shutdown, nil)
 		return nil, nil
 	}
-	backend, pick, err := c.dialer.dial(ctx, c.current.Load().picker, c.record)
+	backend, pick, err := c.dialer.dial(ctx, c.picker, c.record)
 	c.setCancel(nil)
 	if err != nil {
 		reason := outcome(c.record.Attempts, err)
@@ -96,6 +97,8 @@ func (c *connection) connect() (*net.TCPConn, func(balancer.Outcome)) {
 	}
 	return backend, done
 }
+
+func (c *connection) picker() balancer.Picker { return c.current.Load().picker }
 
 // run relays until both sides have closed.
 func (c *connection) run(backend *net.TCPConn) {

@@ -50,13 +50,17 @@ func setMark(c syscall.RawConn, mark uint32) (err error) {
 
 // dial picks and connects until an endpoint answers, and writes each attempt
 // into the record. An endpoint is tried once. It gives up when none is left,
-// when its attempts or ctx are used up, or when the fault is our own.
-func (d *dialer) dial(ctx context.Context, picker balancer.Picker, r *observe.Record) (*net.TCPConn, balancer.Pick, error) {
+// when its attempts or ctx are used up, or when the fault is our own. Each
+// attempt asks for the picker anew: the endpoints may have changed meanwhile.
+func (d *dialer) dial(ctx context.Context, picker func() balancer.Picker, r *observe.Record) (*net.TCPConn, balancer.Pick, error) {
 	var tried []netip.AddrPort
 	last := error(balancer.ErrNoEndpoints)
 	for len(tried) < d.attempts {
-		pick, err := picker.Pick(balancer.Request{Client: r.Client.Addr(), Tried: tried})
+		pick, err := picker().Pick(balancer.Request{Client: r.Client.Addr(), Tried: tried})
 		if err != nil {
+			if len(tried) == 0 {
+				last = err
+			}
 			break
 		}
 		start := time.Now()
@@ -89,6 +93,8 @@ func dialResult(err error) observe.Reason {
 	switch {
 	case err == nil:
 		return observe.OK
+	case errors.Is(err, context.Canceled):
+		return observe.Shutdown
 	case is(err, unix.ECONNREFUSED, unix.ECONNRESET):
 		return observe.BackendRefused
 	case is(err, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN, unix.EACCES, unix.EPERM):

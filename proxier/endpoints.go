@@ -93,11 +93,25 @@ func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, a
 		serving:     isTrue(from.Conditions.Serving, true),
 		terminating: isTrue(from.Conditions.Terminating, false),
 	}
-	// A live pod beats the ghost of a terminating one that had its address.
-	if _, taken := all[addr]; taken && e.terminating {
-		return
+	if other, taken := all[addr]; !taken || e.rank() > other.rank() {
+		all[addr] = e
 	}
-	all[addr] = e
+}
+
+// rank decides which of two that share an address counts, whatever the order of
+// their slices: a live pod beats the ghost of one that had its address, and an
+// endpoint that moves between slices counts as what it is at best.
+func (e endpoint) rank() (r int) {
+	if e.ready {
+		r += 4
+	}
+	if !e.terminating {
+		r += 2
+	}
+	if e.serving {
+		r++
+	}
+	return r
 }
 
 // mayNotDial says why an address must not be dialled, or "". We dial from the

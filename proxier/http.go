@@ -35,7 +35,7 @@ func (p *Proxier) metricsHandler() http.Handler {
 const bindRetry = 5 * time.Second
 
 func (p *Proxier) serve(ctx context.Context, what, addr string, handler http.Handler) {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 	log := p.cfg.Log.WithField("address", addr)
 	for ctx.Err() == nil {

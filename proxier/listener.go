@@ -1,7 +1,7 @@
 package proxier
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -55,6 +55,8 @@ func (l *listener) update(port *Port, sockets []*socket) error {
 		next.picker = old.picker
 	} else {
 		next.picker = l.policy.Picker(port.Endpoints)
+	}
+	if old == nil || len(old.port.Endpoints) != len(port.Endpoints) || len(old.port.Excluded) != len(port.Excluded) {
 		l.metrics.Endpoints(port.Family.String(), len(port.Endpoints), len(port.Excluded))
 	}
 	if old != nil {
@@ -62,12 +64,11 @@ func (l *listener) update(port *Port, sockets []*socket) error {
 	}
 	l.current.Store(next)
 	l.sockets = sockets
+	var errs []error
 	for _, s := range l.sockets {
-		if err := l.setServing(s, len(port.Endpoints) > 0); err != nil {
-			return fmt.Errorf("%s: %w", l.key, err)
-		}
+		errs = append(errs, l.setServing(s, len(port.Endpoints) > 0))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // applied tells that the kernel leads here what it should, and nothing else.

@@ -128,7 +128,9 @@ func (p *Proxier) loop(ctx context.Context) {
 		case <-p.cfg.Source.Changed():
 			p.health.Queued()
 		case <-p.node.changed:
-			p.node.refresh()
+			if !p.node.refresh() {
+				continue
+			}
 		case <-timer.C:
 			p.node.refresh()
 			verify = true
@@ -283,6 +285,11 @@ func (p *Proxier) portMetrics(s ServicePort) *observe.PortMetrics {
 func (p *Proxier) forgetMetrics(key Key) {
 	for _, family := range []Family{IPv4, IPv6} {
 		if p.listeners[Key{key.ServicePort, family}] != nil {
+			return
+		}
+	}
+	for _, l := range p.draining {
+		if l.key.ServicePort == key.ServicePort && l.active.Load() > 0 {
 			return
 		}
 	}

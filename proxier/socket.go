@@ -16,8 +16,9 @@ import (
 // both. It belongs to the reconcile loop; only its accept goroutine runs beside.
 type socket struct {
 	addr netip.AddrPort
-	fd   int           // an accept goroutine has a duplicate
-	done chan struct{} // closed when the accept goroutine has ended, nil if there is none
+	fd   int
+	ln   *net.TCPListener // a duplicate for the accept goroutine, nil if there is none
+	done chan struct{}    // closed when the accept goroutine has ended
 }
 
 // openSocket binds addr, refusing connections for now. It fails with EADDRINUSE
@@ -81,14 +82,16 @@ func (s *socket) refuse() error {
 	if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
 		return os.NewSyscallError("shutdown", err)
 	}
-	if s.done != nil {
+	if s.ln != nil {
+		// Without this, an accept that is out of files would not notice.
+		s.ln.Close()
 		<-s.done
-		s.done = nil
+		s.ln = nil
 	}
 	return setReuse(s.fd, false)
 }
 
-func (s *socket) serving() bool { return s.done != nil }
+func (s *socket) serving() bool { return s.ln != nil }
 
 // serve listens, and hands every accepted connection to handle, which must not
 // block. onError is told why connections cannot be accepted for the moment.
@@ -104,7 +107,7 @@ func (s *socket) serve(handle func(*net.TCPConn), onError func(error)) error {
 	if err != nil {
 		return errors.Join(err, s.refuse())
 	}
-	s.done = make(chan struct{})
+	s.ln, s.done = ln, make(chan struct{})
 	go acceptLoop(ln, s.done, handle, onError)
 	return nil
 }
@@ -132,13 +135,12 @@ const acceptPause = 100 * time.Millisecond
 // told and tried again: a listener that gave up would be lost for good.
 func acceptLoop(ln *net.TCPListener, done chan<- struct{}, handle func(*net.TCPConn), onError func(error)) {
 	defer close(done)
-	defer ln.Close()
 	for {
 		conn, err := ln.AcceptTCP()
 		switch {
 		case err == nil:
 			handle(conn)
-		case errors.Is(err, unix.EINVAL): // no longer listening
+		case errors.Is(err, net.ErrClosed), errors.Is(err, unix.EINVAL): // no longer listening
 			return
 		default:
 			onError(err)

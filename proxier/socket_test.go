@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience bounds every wait of these tests.
@@ -151,9 +153,59 @@ func TestSocketReturnsToItsPortAfterARestart(t *testing.T) {
 }
 
 func TestSocketIPv6(t *testing.T) {
-	s, err := openSocket(netip.MustParseAddrPort("[::1]:0"))
+	ln, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.close()
+	addr := addrPort(ln.Addr())
+	ln.Close()
+	s, err := openSocket(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	wantRefused(t, addr)
+	s.serve(greet, ignore)
+	wantServed(t, addr)
+	s.refuse()
+	wantRefused(t, addr)
+}
+
+// An accept loop that is out of files must not keep a socket from refusing.
+func TestSocketRefusesWhileOutOfFiles(t *testing.T) {
+	s := loopbackSocket(t)
+	failed := make(chan error, 1000)
+	s.serve(greet, func(err error) { failed <- err })
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	client, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(client)
+	low := limit
+	low.Cur = 3 // less than are open
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	_, to := sockaddr(s.addr)
+	if err := unix.Connect(client, to); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("accept says %v", err)
+	}
+	refused := make(chan error, 1)
+	go func() { refused <- s.refuse() }()
+	select {
+	case err := <-refused:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("the socket goes on serving")
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -31,11 +30,13 @@ type Side struct {
 type Relay struct {
 	client, backend *side
 	halfClose       time.Duration
+	stalled         time.Duration
 	aborted         chan struct{} // closed by Abort
 
-	mu     sync.Mutex
-	reason observe.Reason // empty while nothing has gone wrong
-	errno  error
+	mu       sync.Mutex
+	reason   observe.Reason // empty while nothing has gone wrong
+	errno    error
+	watchdog *time.Timer // nil while both sides are open
 }
 
 // side is one of the two connections. Relay.mu guards all but conn.
@@ -53,6 +54,7 @@ func New(client, backend *net.TCPConn, halfClose time.Duration) *Relay {
 		client:    &side{conn: client, Side: none, gone: observe.ClientGone, reset: observe.ClientReset},
 		backend:   &side{conn: backend, Side: none, gone: observe.BackendGone, reset: observe.BackendReset},
 		halfClose: halfClose,
+		stalled:   stalled,
 		aborted:   make(chan struct{}),
 	}
 }
@@ -68,6 +70,12 @@ func (r *Relay) Run() Result {
 	res.Out = r.copy(r.client, r.backend)
 	<-upstream
 
+	r.mu.Lock()
+	if r.watchdog != nil {
+		r.watchdog.Stop()
+		r.watchdog = nil
+	}
+	r.mu.Unlock()
 	r.close(r.client)
 	r.close(r.backend)
 	res.Reason, res.Errno = r.reason, r.errno
@@ -112,20 +120,14 @@ func (r *Relay) interrupt() {
 var past = time.Unix(1, 0)
 
 // copy moves one direction to its end and returns the bytes moved.
-func (r *Relay) copy(dst, src *side) (total int64) {
-	for {
-		n, err := io.Copy(dst.conn, src.conn)
-		total += n
-		switch {
-		case err == nil:
-			r.ended(dst, src)
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			r.failed(dst, src, err)
-		case r.mayStayOpen(dst, src, n > 0):
-			continue
-		}
-		return total
+func (r *Relay) copy(dst, src *side) int64 {
+	n, err := io.Copy(dst.conn, src.conn)
+	if err != nil {
+		r.failed(dst, src, err)
+	} else {
+		r.ended(dst, src)
 	}
+	return n
 }
 
 // ended is called when everything that src will ever send has been moved to
@@ -145,26 +147,41 @@ func (r *Relay) ended(dst, src *side) {
 	dst.conn.CloseWrite()
 	dst.Sent = observe.CloseFIN
 	if dst.Close == observe.CloseNone {
-		dst.conn.SetReadDeadline(time.Now().Add(r.halfClose))
+		r.watch(r.halfClose, observe.HalfCloseTimeout)
 	}
 }
 
-// mayStayOpen is called when the read deadline of src has passed, and says
-// whether to go on: a half-open connection stays while something moves.
-func (r *Relay) mayStayOpen(dst, src *side, moved bool) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.reason != "" {
-		return false
+// watch ends the relay when no byte has been moved for a whole interval. The
+// caller holds r.mu. A read deadline would not do: a peer that reads nothing
+// blocks the write, and a write deadline would lose what is in the pipe.
+func (r *Relay) watch(interval time.Duration, reason observe.Reason) {
+	if r.watchdog != nil {
+		r.watchdog.Stop()
 	}
-	if moved {
-		src.conn.SetReadDeadline(time.Now().Add(r.halfClose))
-		return true
-	}
-	r.reason = observe.HalfCloseTimeout
-	r.interrupt()
-	return false
+	var watchdog *time.Timer
+	before := r.moved()
+	watchdog = time.AfterFunc(interval, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.watchdog != watchdog {
+			return // replaced, or over
+		}
+		now := r.moved()
+		if now != before {
+			before = now
+			watchdog.Reset(interval)
+			return
+		}
+		if r.reason == "" {
+			r.reason = reason
+		}
+		r.interrupt()
+	})
+	r.watchdog = watchdog
 }
+
+// moved counts the bytes that have come from and gone to both sides.
+func (r *Relay) moved() uint64 { return moved(r.client.conn) + moved(r.backend.conn) }
 
 // failed is called when a copy ended with an error.
 func (r *Relay) failed(dst, src *side, err error) {
@@ -193,6 +210,7 @@ func (r *Relay) blame(s *side, err error) {
 		return
 	}
 	r.opposite(s).conn.SetReadDeadline(past)
+	r.watch(r.stalled, r.reason)
 }
 
 func (r *Relay) opposite(s *side) *side {
@@ -210,7 +228,9 @@ func (r *Relay) close(s *side) {
 		return
 	}
 	if s.Close == observe.CloseNone || s.Close == observe.CloseFIN {
-		waitSent(s.conn, r.aborted)
+		if r.errno != nil {
+			waitSent(s.conn, r.stalled, r.aborted)
+		}
 		s.conn.SetLinger(0)
 		s.Sent = observe.CloseRST
 	}

@@ -28,10 +28,13 @@ type scene struct {
 	result          chan Result
 }
 
-func newScene(t *testing.T, halfClose time.Duration) *scene {
+func newScene(t *testing.T, halfClose time.Duration, change ...func(*Relay)) *scene {
 	client, ours := pair(t)
 	theirs, backend := pair(t)
 	s := &scene{t: t, client: client, backend: backend, relay: New(ours, theirs, halfClose), result: make(chan Result, 1)}
+	for _, f := range change {
+		f(s.relay)
+	}
 	go func() { s.result <- s.relay.Run() }()
 	return s
 }
@@ -161,7 +164,7 @@ func TestBackendResetAfterData(t *testing.T) {
 	fill(sent)
 	s.send(s.backend, sent)
 	// The reset must not overtake the data on its way to the relay.
-	waitSent(s.backend, nil)
+	waitSent(s.backend, patience, nil)
 	reset(s.backend)
 	got, err := s.receive(s.client)
 	if !bytes.Equal(got, sent) {
@@ -243,6 +246,38 @@ func TestHalfOpenConnectionStaysWhileSomethingMoves(t *testing.T) {
 	}
 	if r := s.end(); r.Reason != observe.OK {
 		t.Errorf("result %+v", r)
+	}
+}
+
+// The client closes its half and reads nothing, while the endpoint sends without
+// end: nothing moves any more, although both seem busy.
+func TestHalfOpenConnectionEndsWhenNobodyReads(t *testing.T) {
+	s := newScene(t, 100*time.Millisecond)
+	s.client.CloseWrite()
+	go flood(s.backend)
+	if r := s.end(); r.Reason != observe.HalfCloseTimeout {
+		t.Errorf("result %+v", r)
+	}
+}
+
+// A reset must end a connection also when its last bytes find nobody to read them.
+func TestResetEndsAConnectionWithAStalledPeer(t *testing.T) {
+	s := newScene(t, time.Minute, func(r *Relay) { r.stalled = 100 * time.Millisecond })
+	s.client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	flood(s.client) // until the deadline: the backend reads nothing
+	reset(s.client)
+	s.send(s.backend, []byte("now the relay learns of the reset"))
+	if r := s.end(); r.Reason != observe.ClientReset {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func flood(c *net.TCPConn) {
+	chunk := make([]byte, 64<<10)
+	for {
+		if _, err := c.Write(chunk); err != nil {
+			return
+		}
 	}
 }
 

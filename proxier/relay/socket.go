@@ -36,6 +36,16 @@ func isClosed(conn *net.TCPConn) bool {
 	return closed
 }
 
+// moved is the number of bytes that the peer has sent and acknowledged.
+func moved(conn *net.TCPConn) (n uint64) {
+	control(conn, func(fd int) {
+		if info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO); err == nil {
+			n = info.Bytes_received + info.Bytes_acked
+		}
+	})
+	return n
+}
+
 // unsent is the number of bytes that the peer has not acknowledged yet.
 func unsent(conn *net.TCPConn) int {
 	n := 0
@@ -49,13 +59,14 @@ func control(conn *net.TCPConn, f func(fd int)) {
 	}
 }
 
-// stalled is how long a peer may acknowledge nothing before waitSent gives up.
-const stalled = 5 * time.Second
+// stalled is how long a peer may acknowledge nothing of what the other one sent
+// before its reset.
+const stalled = 10 * time.Second
 
 // waitSent waits until the peer has acknowledged everything, until it makes no
-// progress, or until aborted. The kernel tells nobody when that happens, so it
+// progress for that long, or until aborted. The kernel tells nobody when that happens, so it
 // has to be asked; this is only done before a reset, which discards the rest.
-func waitSent(conn *net.TCPConn, aborted <-chan struct{}) {
+func waitSent(conn *net.TCPConn, stalled time.Duration, aborted <-chan struct{}) {
 	left, deadline := unsent(conn), time.Now().Add(stalled)
 	for pause := time.Millisecond; left > 0 && time.Now().Before(deadline); pause = min(2*pause, 50*time.Millisecond) {
 		select {

@@ -62,7 +62,7 @@ func (c *connection) admit() (observe.Reason, error) {
 		return observe.DirectAccess, nil
 	}
 	r.VIPKind = string(frontend.Kind)
-	if r.GlobalActive > c.connections.limit {
+	if int64(r.GlobalActive) > c.connections.limit.Load() {
 		return observe.LimitGlobal, nil
 	}
 	return observe.OK, nil
@@ -71,7 +71,7 @@ func (c *connection) admit() (observe.Reason, error) {
 // connect finds an endpoint that can be connected to. It returns nil after
 // having refused the client if there is none.
 func (c *connection) connect() (*net.TCPConn, func(balancer.Outcome)) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.dialer.total)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if !c.setCancel(cancel) {
 		c.refuse(observe.Shutdown, nil)

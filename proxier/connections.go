@@ -3,53 +3,46 @@ package proxier
 import (
 	"context"
 	"sync"
-	"time"
+	"sync/atomic"
 
-	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
-// dataPath is what all connections share.
-type dataPath struct {
-	log          logrus.FieldLogger
-	observer     *observe.Observer
-	capture      capture
-	balancerName string
-	dialer       dialer
-	halfClose    time.Duration
-	connections  *connections
-	acceptErrors *occasionally
-}
-
 // connections are all those being served. It is safe for concurrent use.
 type connections struct {
-	limit int
+	limit atomic.Int64
 
 	mu   sync.Mutex
 	live map[*connection]struct{}
 	none chan struct{} // closed when the last one ends, while somebody waits
 }
 
-func newConnections(limit int) *connections {
-	return &connections{limit: limit, live: map[*connection]struct{}{}}
+func newConnections() *connections {
+	c := &connections{live: map[*connection]struct{}{}}
+	c.makeRoom(0)
+	return c
 }
 
-// A relayed connection has two sockets and, while it splices, two pipes.
+// makeRoom sets the limit so that it leaves files for so many listening sockets.
+func (c *connections) makeRoom(sockets int) { c.limit.Store(int64(connectionLimit(sockets))) }
+
 const (
-	filesPerConnection = 6
-	filesReserved      = 256 // for listeners, the API server, iptables
+	filesPerConnection = 6   // two sockets and, while it splices, two pipes
+	filesPerListener   = 2   // its socket, and a duplicate to accept from
+	filesReserved      = 256 // for the API server, iptables, health and metrics
 )
 
-// connectionLimit is how many connections the limit of open files allows.
-func connectionLimit() int {
+// connectionLimit is how many connections the limit of open files allows beside
+// so many listening sockets.
+func connectionLimit(sockets int) int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 1024 / filesPerConnection
+		limit.Cur = 1024
 	}
-	files := int(min(limit.Cur, 1<<30))
-	return max((files-filesReserved)/filesPerConnection, 16)
+	files := int(min(limit.Cur, 1<<30)) - filesReserved - sockets*filesPerListener
+	return max(files/filesPerConnection, 16)
 }
 
 // add returns how many connections there are with this one.
@@ -109,21 +102,4 @@ func (c *connections) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.live)
-}
-
-// occasionally says yes once per interval, to keep a log readable.
-type occasionally struct {
-	interval time.Duration
-	mu       sync.Mutex
-	last     time.Time
-}
-
-func (o *occasionally) allow(now time.Time) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if now.Sub(o.last) < o.interval {
-		return false
-	}
-	o.last = now
-	return true
 }

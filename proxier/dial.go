@@ -50,9 +50,12 @@ func setMark(c syscall.RawConn, mark uint32) (err error) {
 
 // dial picks and connects until an endpoint answers, and writes each attempt
 // into the record. An endpoint is tried once. It gives up when none is left,
-// when its attempts or ctx are used up, or when the fault is our own. Each
+// when its attempts or time are used up, or when the fault is our own. Each
 // attempt asks for the picker anew: the endpoints may have changed meanwhile.
 func (d *dialer) dial(ctx context.Context, picker func() balancer.Picker, r *observe.Record) (*net.TCPConn, balancer.Pick, error) {
+	deadline := time.Now().Add(d.total)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	var tried []netip.AddrPort
 	last := error(balancer.ErrNoEndpoints)
 	for len(tried) < d.attempts {
@@ -79,7 +82,8 @@ func (d *dialer) dial(ctx context.Context, picker func() balancer.Picker, r *obs
 		if pick.Done != nil {
 			pick.Done(balancer.Outcome{Err: err, Connect: took})
 		}
-		if ctx.Err() != nil || isOurs(result) {
+		// A dial may end by the deadline a moment before ctx does.
+		if ctx.Err() != nil || !time.Now().Before(deadline) || isOurs(result) {
 			break
 		}
 		tried = append(tried, pick.Endpoint.Addr)

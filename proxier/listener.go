@@ -8,9 +8,23 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
+
+// dataPath is what all connections share.
+type dataPath struct {
+	log          logrus.FieldLogger
+	observer     *observe.Observer
+	capture      capture
+	balancerName string
+	dialer       dialer
+	halfClose    time.Duration
+	connections  *connections
+	acceptErrors *occasionally
+}
 
 // listener serves one Port on one or more sockets. The reconcile loop owns it
 // and everything in it; connections only read what is current.

@@ -59,6 +59,9 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		ready:     make(chan struct{}),
 	}
 	capture, mark, err := p.chooseCapture(ctx)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +74,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		balancerName: cfg.Balancer,
 		dialer:       newDialer(cfg.Retry, mark),
 		halfClose:    cfg.HalfCloseTimeout,
-		connections:  newConnections(connectionLimit()),
+		connections:  newConnections(),
 		acceptErrors: &occasionally{interval: 10 * time.Second},
 	}
 	return p, nil
@@ -177,6 +180,7 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	served := p.served(gone)
 	failed := p.data.capture.apply(ctx, served, addresses, verify)
 	closed := p.settle(served, gone, unused, failed)
+	p.data.connections.makeRoom(countSockets(served))
 	p.reporter.report(problems)
 	p.metrics.pass(time.Since(start), len(failed) == 0, len(served), problems)
 	switch {
@@ -192,12 +196,19 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	return p.cfg.SyncPeriod
 }
 
+func countSockets(listeners []*listener) (n int) {
+	for _, l := range listeners {
+		n += len(l.sockets)
+	}
+	return n
+}
+
 func (p *Proxier) complain(ctx context.Context, failed map[Family]error) {
 	if ctx.Err() != nil {
 		return
 	}
 	for family, err := range failed {
-		p.cfg.Log.WithError(err).Errorf("%s: cannot write the capture; what was there before is still in force, trying again", family)
+		p.cfg.Log.WithError(err).Errorf("%s: cannot write the capture; what was there before may still be in force; trying again", family)
 	}
 }
 
@@ -302,6 +313,7 @@ func (p *Proxier) forgetMetrics(key Key) {
 // shutdown leaves nothing behind: first the rules go, then the sockets, then
 // the connections.
 func (p *Proxier) shutdown() error {
+	p.health.Stopping()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	err := p.data.capture.remove(ctx)

@@ -288,13 +288,52 @@ func TestDeletedServiceKeepsEstablishedConnections(t *testing.T) {
 	var client net.Conn
 	s.eventually("connected", func() (err error) { client, err = net.Dial("tcp", vip); return err })
 	defer client.Close()
+	ping(t, client) // it has been accepted
 	s.set()
 	s.refused(vip)
-	client.Write([]byte("still here"))
-	client.(*net.TCPConn).CloseWrite()
+	ping(t, client)
+}
+
+// ping proves that an echo comes back.
+func ping(t *testing.T, client net.Conn) {
+	t.Helper()
 	client.SetDeadline(time.Now().Add(patience))
-	if got, err := io.ReadAll(client); string(got) != "still here" || err != nil {
-		t.Errorf("got %q, %v", got, err)
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A connection that ends by itself while usher stops is left alone.
+func TestStopWaitsForConnections(t *testing.T) {
+	s := newScene(t)
+	echo := serveTCP(t, func(c net.Conn) { io.Copy(c, c) })
+	s.set(with(service("echo", vip), echo)...)
+	var client net.Conn
+	s.eventually("connected", func() (err error) { client, err = net.Dial("tcp", vip); return err })
+	defer client.Close()
+	ping(t, client)
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); s.stop() }()
+	s.eventually("stopping", func() error {
+		if c, err := net.Dial("tcp", vip); err == nil {
+			c.Close()
+			return errors.New("new connections are served")
+		}
+		return nil
+	})
+	ping(t, client)
+	client.Close()
+	<-stopped
+	for {
+		if r := s.record(); r.BytesIn == 2 {
+			if r.Reason != observe.OK {
+				t.Errorf("record %+v", r)
+			}
+			return
+		}
 	}
 }
 
@@ -326,11 +365,11 @@ func TestPanicEndsOneConnection(t *testing.T) {
 
 func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 	s := newScene(t)
-	s.proxier.data.connections.limit = 1
 	echo := serveTCP(t, func(c net.Conn) { io.Copy(c, c) })
 	s.set(with(service("echo", vip), echo)...)
 	var first net.Conn
 	s.eventually("connected", func() (err error) { first, err = net.Dial("tcp", vip); return err })
+	s.proxier.data.connections.limit.Store(1)
 	if _, err := get(vip); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("one too many: %v, want a reset", err)
 	}

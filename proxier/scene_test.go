@@ -30,6 +30,8 @@ type memory struct {
 	mu      sync.Mutex
 	objects source.Objects
 	events  []string
+	// incomplete says that some of the objects are still missing.
+	incomplete bool
 }
 
 func (m *memory) Run(ctx context.Context) error { <-ctx.Done(); return nil }
@@ -38,7 +40,7 @@ func (m *memory) Changed() <-chan struct{}      { return m.changed }
 func (m *memory) Objects() (source.Objects, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.objects, true
+	return m.objects, !m.incomplete
 }
 
 func (m *memory) Event(about source.Ref, reason, message string) {
@@ -77,6 +79,12 @@ type scene struct {
 
 func newScene(t testing.TB, change ...func(*Config)) *scene {
 	t.Helper()
+	return newSceneWith(t, func(*Proxier) {}, change...)
+}
+
+// newSceneWith also changes the Proxier before it runs.
+func newSceneWith(t testing.TB, prepare func(*Proxier), change ...func(*Config)) *scene {
+	t.Helper()
 	s := &scene{t: t, memory: &memory{changed: make(chan struct{}, 1)}, records: make(chan *observe.Record, 20000)}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
@@ -97,6 +105,7 @@ func newScene(t testing.TB, change ...func(*Config)) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
+	prepare(p)
 	s.proxier = p
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

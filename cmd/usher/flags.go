@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -99,6 +101,7 @@ func (o *options) addTo(cmd *cobra.Command) {
 		for _, g := range groups {
 			fmt.Fprintf(c.OutOrStdout(), "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(100))
 		}
+		fmt.Fprintf(c.OutOrStdout(), "\nExamples:\n%s\n", c.Example)
 		return nil
 	})
 }
@@ -142,6 +145,16 @@ func (o *options) check(flags *pflag.FlagSet) error {
 	default:
 		return fmt.Errorf("--capture=%s: want auto, iptables or bind", o.capture)
 	}
+	for _, flag := range []string{"proxy-port-range", "mark"} {
+		if o.capture == "bind" && flags.Changed(flag) {
+			return fmt.Errorf("--%s is about redirected connections: --capture=bind has none", flag)
+		}
+	}
+	for flag, addr := range map[string]string{"healthz-bind-address": o.healthz, "metrics-bind-address": o.metrics} {
+		if err := checkBindAddress(addr); err != nil {
+			return fmt.Errorf("--%s=%s: %w", flag, addr, err)
+		}
+	}
 	if _, err := balancer.New(o.balancer); err != nil {
 		return fmt.Errorf("--balancer: %w", err)
 	}
@@ -167,6 +180,24 @@ func (o *options) check(flags *pflag.FlagSet) error {
 	return nil
 }
 
+// checkBindAddress accepts IP:port, :port, and nothing at all.
+func checkBindAddress(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return errors.New("want ADDRESS:PORT, or nothing to serve none")
+	}
+	if _, err := netip.ParseAddr(host); host != "" && err != nil {
+		return fmt.Errorf("%q is not an IP address", host)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is not a port number", port)
+	}
+	return nil
+}
+
 // level is the log level that -v or --log-level asks for.
 func (o *options) level(flags *pflag.FlagSet) string {
 	switch {
@@ -183,15 +214,15 @@ func (o *options) level(flags *pflag.FlagSet) string {
 // node is the name of the own Node object. It has to equal the nodeName of
 // EndpointSlices to the letter, which is in lower case.
 func (o *options) node() (string, error) {
-	name := o.nodeName
+	name := strings.ToLower(strings.TrimSpace(o.nodeName))
 	if name == "" {
 		host, err := os.Hostname()
 		if err != nil {
 			return "", fmt.Errorf("find the host name: %w (give --node-name)", err)
 		}
-		name = host
+		name = strings.ToLower(host)
 	}
-	return strings.ToLower(strings.TrimSpace(name)), nil
+	return name, nil
 }
 
 func parseMark(text string) (iptables.Mark, error) {

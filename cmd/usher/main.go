@@ -36,7 +36,7 @@ func run(args []string) int {
 	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return 0 // done, or asked to stop before it had begun
 	}
-	fmt.Fprintf(os.Stderr, "usher: %v\n", err)
+	fmt.Fprintf(os.Stderr, "usher: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if isUsage(err) {
 		fmt.Fprintf(os.Stderr, "See '%s --help'.\n", command.CommandPath())
 		return exitUsage

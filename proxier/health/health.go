@@ -23,6 +23,7 @@ type Proxy struct {
 	queued   time.Time // oldest change not applied yet, zero if there is none
 	synced   time.Time // last successful pass
 	ready    bool      // there has been one
+	stopping bool
 	eligible bool
 }
 
@@ -48,6 +49,14 @@ func (p *Proxy) Synced() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queued, p.synced, p.ready = time.Time{}, p.now(), true
+}
+
+// Stopping says that nothing new is served any more: not a fault, but no place
+// to send traffic to either.
+func (p *Proxy) Stopping() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopping = true
 }
 
 // Node tells the own Node object, nil if there is none to be seen: then nothing
@@ -81,13 +90,13 @@ func (p *Proxy) status() (s status, eligible bool) {
 	if s.Healthy {
 		s.LastUpdated = now // as kube-proxy does
 	}
-	return s, p.eligible
+	return s, p.eligible && !p.stopping
 }
 
 func (p *Proxy) isReady() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.ready
+	return p.ready && !p.stopping
 }
 
 // Handler serves /healthz, which also asks whether the node wants traffic,

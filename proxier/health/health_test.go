@@ -55,6 +55,8 @@ func TestHealthFollowsTheOldestQueuedChange(t *testing.T) {
 	want(t, p, map[string]int{"/healthz": 503, "/livez": 503, "/readyz": 503})
 	p.Synced()
 	want(t, p, map[string]int{"/healthz": 200, "/livez": 200, "/readyz": 200})
+	p.Stopping()
+	want(t, p, map[string]int{"/healthz": 503, "/livez": 200, "/readyz": 503})
 }
 
 func TestNodeOnItsWayOut(t *testing.T) {

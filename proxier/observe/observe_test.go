@@ -103,9 +103,13 @@ func TestFullLogDropsTheOldest(t *testing.T) {
 }
 
 func TestEveryReasonHasAMeaning(t *testing.T) {
-	for r, m := range meanings {
-		if len(m.code) != 2 || m.side == "" || m.phase == "" || m.text == "" {
-			t.Errorf("%s: %+v", r, m)
+	for _, r := range []Reason{
+		OK, ClientReset, ClientGone, BackendRefused, BackendUnreachable, ConnectTimeout, BackendReset, BackendGone,
+		HalfCloseTimeout, RetriesExhausted, NoEndpoints, DirectAccess, LimitGlobal, OutOfFiles, OutOfMemory, OutOfPorts,
+		Shutdown, SocketDestroyed, InternalError,
+	} {
+		if len(r.Code()) != 2 || r.Side() == "" || r.Phase() == "" || r.Text() == "" {
+			t.Errorf("%s: %+v", r, meanings[r])
 		}
 	}
 }

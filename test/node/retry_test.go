@@ -60,6 +60,18 @@ func TestThousandConnectionsWithADeadEndpoint(t *testing.T) {
 	}
 }
 
+// usher's own connections carry the mark, and iptables leaves them alone.
+func TestOwnConnectionsAreMarked(t *testing.T) {
+	s := newScene(t)
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	s.start()
+	served(t, s.client.NS, vip(10))
+	list := s.Run("iptables", "-t", "nat", "-nvxL", "USHER-OUTPUT")
+	if m := regexp.MustCompile(`(\d+) +\d+ RETURN .* mark match 0x2000/0x2000`).FindStringSubmatch(list); m == nil || m[1] == "0" {
+		t.Errorf("no packet of usher's was exempted:\n%s", list)
+	}
+}
+
 // rejected is how many packets the pod's REJECT rule has met.
 func rejected(t *testing.T, pod *netns.Pod) int {
 	t.Helper()

@@ -129,6 +129,9 @@ func TestImpossibleCommandLines(t *testing.T) {
 		{[]string{"run", "--retries=9"}, 3, "--retries=9: want 0 to 8"},
 		{[]string{"run", "--log-format=xml"}, 3, "--log-format"},
 		{[]string{"run", "-v", "2", "--log-level=debug"}, 3, "are the same"},
+		{[]string{"run", "--capture=bind", "--mark=0x1000"}, 3, "--capture=bind has none"},
+		{[]string{"run", "--healthz-bind-address=garbage"}, 3, "--healthz-bind-address=garbage: want ADDRESS:PORT"},
+		{[]string{"run", "--metrics-bind-address=localhost:x"}, 3, "--metrics-bind-address"},
 		{[]string{"magic"}, 3, "unknown command"},
 	} {
 		u := usher.Launch(t, s.NS, c.args...)

@@ -75,7 +75,7 @@ func newWatchedScene(t *testing.T, change ...func(*Config)) (*scene, *watched) {
 // The listener is there before the rule, and the rule is gone before the
 // listener; at the end too.
 func TestRulesNeverLeadToNobody(t *testing.T) {
-	const other = "127.96.1.3:8080"
+	other := testVIP(3)
 	s, w := newWatchedScene(t)
 	b := newBackend(t)
 	w.set(false, vip)

@@ -21,7 +21,7 @@ import (
 
 func listenFull(s *socket) error { return unix.Listen(s.fd, 0) }
 
-const vip = "127.96.1.1:8080"
+var vip = testVIP(1)
 
 func TestConnectionsAreSpreadOverTheEndpointsAndRecorded(t *testing.T) {
 	s := newScene(t)
@@ -195,16 +195,16 @@ func TestBlackholedEndpointDelaysNobodyElse(t *testing.T) {
 func TestBrokenServiceHarmsNoOther(t *testing.T) {
 	s := newScene(t)
 	b := newBackend(t)
-	taken, err := net.Listen("tcp", "127.96.1.2:8080")
+	taken, err := net.Listen("tcp", testVIP(2))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	notAnIP := service("not-an-ip", "127.96.1.4:8080")
+	notAnIP := service("not-an-ip", testVIP(4))
 	notAnIP.Spec.ClusterIP = "garbage"
 	objects := with(service("web", vip), b.addr)
 	objects = append(objects,
-		service("address-in-use", "127.96.1.2:8080"),
+		service("address-in-use", testVIP(2)),
 		service("not-local", "192.0.2.77:8080"),
 		service("web-again", vip),
 		notAnIP)
@@ -230,7 +230,7 @@ func TestBrokenServiceHarmsNoOther(t *testing.T) {
 // before the other has let go of it.
 func TestAddressesSwapBetweenServices(t *testing.T) {
 	s := newScene(t)
-	const other = "127.96.1.2:8080"
+	other := testVIP(2)
 	a, b := newBackend(t), newBackend(t)
 	answers := func(at, at2 string) {
 		t.Helper()

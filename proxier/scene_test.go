@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -224,6 +225,13 @@ func serveTCP(t testing.TB, handle func(net.Conn)) netip.AddrPort {
 	})
 	t.Cleanup(func() { ln.Close(); all.Wait() })
 	return addrPort(ln.Addr())
+}
+
+// testVIP is the n-th Service address of this process: tests of two working
+// copies may run at once.
+func testVIP(n int) string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d:8080", 100+pid/250%100, pid%250, n)
 }
 
 // service is a Service with one unnamed TCP port on a loopback VIP.

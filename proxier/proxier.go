@@ -15,6 +15,7 @@ import (
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/health"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/source"
 )
 
 // Proxier makes the running listeners and the kernel match the objects of its
@@ -181,12 +182,14 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	failed := p.data.capture.apply(ctx, served, addresses, verify)
 	closed := p.settle(served, gone, unused, failed)
 	p.data.connections.makeRoom(countSockets(served))
-	p.reporter.report(problems)
+	if ctx.Err() == nil {
+		problems = append(problems, p.failures(failed)...)
+		p.reporter.report(problems)
+	}
 	p.metrics.pass(time.Since(start), len(failed) == 0, len(served), problems)
 	switch {
 	case len(failed) > 0:
 		p.health.Queued() // if it was not: something is not applied
-		p.complain(ctx, failed)
 		return min(retryAfter, p.cfg.SyncPeriod)
 	case missing && closed:
 		return 0 // what was in the way of the missing ones may be gone now
@@ -203,13 +206,14 @@ func countSockets(listeners []*listener) (n int) {
 	return n
 }
 
-func (p *Proxier) complain(ctx context.Context, failed map[Family]error) {
-	if ctx.Err() != nil {
-		return
-	}
+// failures are the problems of a capture that could not be written.
+func (p *Proxier) failures(failed map[Family]error) (problems []Problem) {
+	node := source.Ref{Kind: "Node", Name: p.cfg.NodeName}
 	for family, err := range failed {
-		p.cfg.Log.WithError(err).Errorf("%s: cannot write the capture; what was there before may still be in force; trying again", family)
+		problems = append(problems, Problem{node, "CannotWriteRules",
+			fmt.Sprintf("%s: cannot write the capture; what was there before may still be in force, trying again: %v", family, err)})
 	}
+	return problems
 }
 
 // servePort brings the listener of a Port up to date, making it if need be. The

@@ -55,7 +55,7 @@ func TestFailedWriteKeepsWhatWasThere(t *testing.T) {
 	mend := touch(t, broken, "iptables")
 	s.write("web.yaml", strings.Replace(manifest("web", 10, 30080, s.pods[1].IPv4), "port: 80,", "port: 8000,", 1))
 	s.remove("gone.yaml")
-	u.WaitLog("IPv4: cannot write the capture; what was there before is still in force")
+	u.WaitLog("IPv4: cannot write the capture")
 	for _, url := range []string{vip(10), vip(11)} {
 		if answer, err := s.client.Get(url); err != nil {
 			t.Errorf("the rules lead to nobody: %q, %v", answer, err)
@@ -66,6 +66,7 @@ func TestFailedWriteKeepsWhatWasThere(t *testing.T) {
 	}
 
 	mend()
+	u.WaitLog("no longer: IPv4: cannot write the capture")
 	served(t, s.client.NS, vip(10)+":8000")
 	netns.Eventually(t, "the old port is free of rules", func() error {
 		if connect(t, s.client.NS, vip(10)) == nil || connect(t, s.client.NS, vip(11)) == nil {

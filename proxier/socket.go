@@ -21,7 +21,7 @@ type socket struct {
 	done chan struct{}    // closed when the accept goroutine has ended
 }
 
-// openSocket binds addr, refusing connections for now. It fails with EADDRINUSE
+// openSocket binds addr, and refuses connections. It fails with EADDRINUSE
 // if somebody else listens there.
 func openSocket(addr netip.AddrPort) (*socket, error) {
 	s, err := bindSocket(addr)

@@ -16,12 +16,12 @@ func TestListenerPortsOutliveACrash(t *testing.T) {
 	before := c.listenerPorts()
 	u.Kill()
 	c.api.Delete(service("first"))
-	urls["another"] = c.serve("another", c.Pods[1])
+	urls["yet-another"] = c.serve("yet-another", c.Pods[1])
 
 	c.start()
 	c.answers(c.Client.NS, urls["second"], "pod-1")
 	c.answers(c.Client.NS, urls["third"], "pod-1")
-	c.answers(c.Client.NS, urls["another"], "pod-2")
+	c.answers(c.Client.NS, urls["yet-another"], "pod-2")
 	c.unanswered(c.Client.NS, urls["first"])
 	after := c.listenerPorts()
 	for _, service := range []string{"default/kubernetes:https", "default/second:http", "default/third:http"} {

@@ -26,12 +26,18 @@ func curl(from *netns.NS, url string, args ...string) (string, error) {
 // there is a rule for it is lost with all its repetitions.
 var impatient = []string{"--connect-timeout", "0.3"}
 
-// answers waits until exactly these servers answer.
+// answers waits until exactly these servers answer, and expects that it stays so.
 func (c *cluster) answers(from *netns.NS, url string, names ...string) {
 	c.t.Helper()
 	netns.EventuallyWithin(c.t, slowly, fmt.Sprintf("%s is answered by %v from %s", url, names, from.Name), func() error {
 		return answeredBy(from, url, names)
 	})
+	// While others ask too, servers may have kept silent by chance so far.
+	for range 20 {
+		if answer, err := curl(from, url); err != nil || !slices.Contains(names, answer) {
+			c.t.Fatalf("%s is answered by %v from %s, but then: %q, %v", url, names, from.Name, answer, err)
+		}
+	}
 }
 
 // answeredBy asks often enough that a server that takes part is seen, and one

@@ -39,7 +39,11 @@ func (c *cluster) ask(places ...*place) *load {
 
 func (l *load) loop(ctx context.Context, p *place) {
 	for ctx.Err() == nil {
-		if _, err := curl(p.from, p.url); err != nil {
+		_, err := curl(p.from, p.url)
+		if l.t.Context().Err() != nil {
+			return // the test has ended, and curl was killed
+		}
+		if err != nil {
 			l.t.Errorf("the curl after %d good ones failed from %s: %v", p.answered.Load(), p.from.Name, err)
 			return
 		}

@@ -41,6 +41,9 @@ type Pick struct {
 	// Done is called exactly once when the connection has ended or could not
 	// be made. It may be nil. It must not block.
 	Done func(Outcome)
+	// Affinity is what session affinity had to do with it. Only the Pickers of
+	// an Affinity set it.
+	Affinity AffinityResult
 }
 
 // Picker chooses among a fixed set of endpoints. It is safe for concurrent

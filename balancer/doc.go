@@ -14,6 +14,14 @@
 // A failed dial asks again with the endpoint added to Request.Tried, until the
 // connection stands or [ErrNoEndpoints] says that all were tried.
 //
+// # Session affinity
+//
+// An [Affinity] is made once per Service port whose clients are to come back to
+// the endpoint they had. It wraps the Pickers of any Policy:
+//
+//	affinity := balancer.NewAffinity(limit)
+//	picker := affinity.Picker(policy.Picker(endpoints), endpoints, timeout)
+//
 // # Writing a policy
 //
 // Four things are to be kept in mind; package balancertest checks them.
@@ -26,6 +34,9 @@
 //     growing Request.Tried, a Picker returns every endpoint once.
 //   - Old and new Pickers of one Policy are in use at the same time, and
 //     Pick.Done may be called long after its Picker was replaced.
+//
+// A policy that counts connections makes its Picker a [Chooser] too, so that it
+// learns of those that session affinity sends to an endpoint without asking.
 //
 // The package example is a complete policy.
 package balancer

@@ -28,6 +28,7 @@ var contract = []check{
 	{"arguments are left alone", checkArguments},
 	{"an old Picker keeps its set", checkSnapshot},
 	{"Done at any time from any goroutine", checkDone},
+	{"a Chooser is content with any choice", checkChooser},
 	{"concurrent picks during changes", checkConcurrent},
 }
 

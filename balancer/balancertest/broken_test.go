@@ -68,6 +68,8 @@ var broken = []struct {
 	{"one set for all connections", oneSet, "concurrent picks during changes"},
 	{"ejects what failed", ejects, "each endpoint is a retry target once"},
 	{"Done ejects for ever", ejects, "Done at any time from any goroutine"},
+	{"chooses by itself", choosesItself, "a Chooser is content with any choice"},
+	{"a choice uses the endpoint up", choosesOnce, "a Chooser is content with any choice"},
 }
 
 func ownError(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
@@ -184,5 +186,35 @@ func ejects() balancer.Policy {
 			}
 			return pick, err
 		})
+	})
+}
+
+// chooserFunc is a good Picker with a Choose of its own.
+type chooserFunc struct {
+	balancer.Picker
+	choose func(balancer.Endpoint) balancer.Pick
+}
+
+func (c chooserFunc) Choose(e balancer.Endpoint) balancer.Pick { return c.choose(e) }
+
+func choosesItself() balancer.Policy {
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		picker := stateless(good)().Picker(set)
+		return chooserFunc{picker, func(balancer.Endpoint) balancer.Pick {
+			pick, _ := picker.Pick(balancer.Request{})
+			return pick
+		}}
+	})
+}
+
+// choosesOnce does not pick what was chosen before.
+func choosesOnce() balancer.Policy {
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		var chosen []netip.AddrPort
+		picker := pickFunc(func(r balancer.Request) (balancer.Pick, error) { return good(untried(set, chosen), r) })
+		return chooserFunc{picker, func(e balancer.Endpoint) balancer.Pick {
+			chosen = append(chosen, e.Addr)
+			return balancer.Pick{Endpoint: e}
+		}}
 	})
 }

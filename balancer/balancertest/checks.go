@@ -152,3 +152,27 @@ func checkSnapshot(newPolicy func() balancer.Policy) error {
 	}
 	return nil
 }
+
+// checkChooser makes the choice for those Pickers that allow it, between picks
+// of their own, and ends only some of the connections.
+func checkChooser(newPolicy func() balancer.Policy) error {
+	set := Endpoints(10)
+	chooser, ok := newPolicy().Picker(set).(balancer.Chooser)
+	if !ok {
+		return nil
+	}
+	for i := range 200 {
+		e := set[i%3]
+		pick := chooser.Choose(e)
+		if pick.Endpoint != e {
+			return fmt.Errorf("was told to choose %+v, and chose %+v", e, pick.Endpoint)
+		}
+		if i%2 == 0 {
+			finish(pick, []balancer.Outcome{connected, refused}[i%4/2])
+		}
+		if err := exhaust(chooser, set, client(i)); err != nil {
+			return fmt.Errorf("after a choice not its own: %w", err)
+		}
+	}
+	return nil
+}

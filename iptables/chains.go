@@ -6,6 +6,7 @@ import "strings"
 const (
 	nat    = "nat"
 	filter = "filter"
+	mangle = "mangle"
 )
 
 // chainPrefix begins the name of every chain of ours, and of none else.
@@ -16,26 +17,8 @@ const (
 	preroutingChain = chainPrefix + "PREROUTING"
 	outputChain     = chainPrefix + "OUTPUT"
 	inputChain      = chainPrefix + "INPUT"
-	probeChain      = chainPrefix + "PROBE" // exists for the length of New
-)
-
-// branch is one of the two ways to reach a listener: a chain that leads to the
-// frontends with an address of their own first, and then to the NodePorts.
-type branch struct {
-	chain, services, nodePorts string
-}
-
-var (
-	redirectBranch = branch{
-		chain:     chainPrefix + "REDIRECT",
-		services:  chainPrefix + "SERVICES",
-		nodePorts: chainPrefix + "NODEPORTS",
-	}
-	dnatBranch = branch{
-		chain:     chainPrefix + "DNAT",
-		services:  chainPrefix + "SERVICES-DNAT",
-		nodePorts: chainPrefix + "NODEPORTS-DNAT",
-	}
+	returnChain     = chainPrefix + "RETURN" // only if packets are to be marked
+	probeChain      = chainPrefix + "PROBE"  // exists for the length of New
 )
 
 // owned says whether a chain is ours, perhaps of another version of usher.

@@ -11,15 +11,18 @@ import (
 // with USHER-, and leaves all other rules as they are. It is idempotent, and
 // takes away what a crash or another version left. What can be removed is
 // removed even if some of it cannot: a chain that a rule of someone else jumps
-// to, for one, which the error then names.
+// to, for one, which the error then names. A kernel without a mangle table is
+// no error.
 func (t *Table) Cleanup(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.written = ""
+	t.marking.gone = false // as far as we know
 	errs := []error{t.removeJumps(ctx)}
 	for _, table := range []string{nat, filter} {
 		errs = append(errs, t.removeChains(ctx, table))
 	}
+	errs = append(errs, t.stopMarking(ctx))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove %v rules: %w", t.family, err)
 	}

@@ -34,7 +34,7 @@ func TestCleanupLeavesTheRulesOfOthers(t *testing.T) {
 			}
 		}
 		l.sync(l.rules(l.web()...)) // still works
-		l.expectJumps()
+		l.expectJumps(l.rules())
 	})
 }
 

@@ -1,8 +1,8 @@
 // Package iptables sends the traffic of Services to local ports.
 //
-// A [Table] owns chains in the nat and filter tables of one address family, all
-// of them called USHER-something, and replaces their whole content by one run
-// of iptables-restore:
+// A [Table] owns chains in the nat, filter and mangle tables of one address
+// family, all of them called USHER-something, and replaces their whole content
+// by one run of iptables-restore:
 //
 //	table, err := iptables.New(iptables.IPv4) // proves that iptables works here
 //	ports, err := table.Assigned(ctx)         // what an earlier process left
@@ -17,12 +17,18 @@
 // # What it looks like
 //
 // The output of iptables-save for a Service with a NodePort, on a node whose
-// address is 192.0.2.1 (lines shortened):
+// address is 192.0.2.1 (lines shortened). Its externalTrafficPolicy is Local:
+// port 11000 leads to all endpoints, 11001 to those of this node only.
 //
+//	*mangle
+//	-A PREROUTING -j USHER-RETURN
+//	-A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+//	COMMIT
 //	*filter
 //	-A INPUT -j USHER-INPUT
-//	-A USHER-INPUT -p tcp --dport 11000 -m conntrack --ctstate DNAT -j ACCEPT
-//	-A USHER-INPUT -p tcp --dport 11000 -j REJECT --reject-with tcp-reset
+//	-A USHER-INPUT -p tcp --dport 11000:11001 -m conntrack --ctstate DNAT -j ACCEPT
+//	-A USHER-INPUT -p tcp --dport 11000:11001 -j REJECT --reject-with tcp-reset
+//	-A USHER-INPUT -p tcp --dport 32000 -j ACCEPT
 //	COMMIT
 //	*nat
 //	-A PREROUTING -j USHER-PREROUTING
@@ -35,11 +41,15 @@
 //	-A USHER-REDIRECT -j USHER-SERVICES
 //	-A USHER-REDIRECT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS
 //	-A USHER-SERVICES -d 10.96.0.20/32 -p tcp --dport 80 --comment "shop/web:http" -j REDIRECT --to-ports 11000
-//	-A USHER-NODEPORTS -p tcp --dport 30080 --comment "shop/web:http" -j REDIRECT --to-ports 11000
+//	-A USHER-NODEPORTS -p tcp --dport 30080 --src-type LOCAL --comment "shop/web:http" -j REDIRECT --to-ports 11000
+//	-A USHER-NODEPORTS -s 10.244.1.0/24 -p tcp --dport 30080 --comment "shop/web:http" -j REDIRECT --to-ports 11000
+//	-A USHER-NODEPORTS -p tcp --dport 30080 --comment "shop/web:http/local" -j REDIRECT --to-ports 11001
 //	-A USHER-DNAT -j USHER-SERVICES-DNAT
 //	-A USHER-DNAT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS-DNAT
 //	-A USHER-SERVICES-DNAT -d 10.96.0.20/32 -p tcp --dport 80 --comment "shop/web:http" -j DNAT --to-destination 192.0.2.1:11000
-//	-A USHER-NODEPORTS-DNAT -p tcp --dport 30080 --comment "shop/web:http" -j DNAT --to-destination 192.0.2.1:11000
+//	-A USHER-NODEPORTS-DNAT -p tcp --dport 30080 --src-type LOCAL --comment "shop/web:http" -j DNAT --to-destination 192.0.2.1:11000
+//	-A USHER-NODEPORTS-DNAT -s 10.244.1.0/24 -p tcp --dport 30080 --comment "shop/web:http" -j DNAT --to-destination 192.0.2.1:11000
+//	-A USHER-NODEPORTS-DNAT -p tcp --dport 30080 --comment "shop/web:http/local" -j DNAT --to-destination 192.0.2.1:11001
 //	COMMIT
 //
 // # Why each chain exists
@@ -56,22 +66,40 @@
 // connections to endpoints by their mark.
 //
 // USHER-REDIRECT and USHER-DNAT ask for the frontends with an address of their
-// own first, then for NodePorts on any local address: the address of a load
-// balancer may be local, and its port a NodePort of somebody else.
-// USHER-SERVICES, USHER-NODEPORTS and their -DNAT twins have one rule for each
-// frontend. Endpoints appear nowhere, so their changes need no write.
+// own first, then for NodePorts on local addresses: the address of a load
+// balancer may be local, and its port a NodePort of somebody else. Which local
+// addresses have NodePorts is said here (Rules.NodePortsOn, NotOnLoopback), and
+// not once more for each of them.
+//
+// USHER-SERVICES, USHER-NODEPORTS and their -DNAT twins have the frontends: one
+// rule for each that everybody may use, and before it those for some clients.
+// The listener cannot tell these clients, for it sees no interfaces, and must be
+// silent to some before it answers their first packet. Clients on this node are
+// its processes, which have an address of it (Redirect.Here; --src-type LOCAL
+// also in PREROUTING, where only what the node sends to itself has one), and its
+// pods, told by address or interface. The latter never matches in OUTPUT. A rule
+// has room for one -s, so Sources and the addresses of pods are intersected.
+// Endpoints appear nowhere, so their changes need no write.
 //
 // USHER-INPUT guards the listener ports in use, and only these. What NAT sent
 // there is accepted, or an INPUT that drops by default would cut Services off.
 // The rest is refused: listeners are reached through their frontends only. A
 // listener port that equals the port of a frontend on an address of the node
-// would be refused as well, because NAT then has nothing to change. Firewalls
-// in tables of their own (nft, firewalld) are not overruled by an ACCEPT here.
+// would be refused as well, because NAT then has nothing to change. Last come
+// the ports of our own servers (Rules.Open). Firewalls in tables of their own
+// (nft, firewalld) are not overruled by an ACCEPT here.
+//
+// USHER-RETURN exists if Rules.Returning is set. A connection to an endpoint
+// that we made from the client's address is answered to that address, which the
+// node would forward the answer to. The mark lets a rule of the caller's
+// (ip rule add fwmark) choose a route that brings it to our socket. Sockets
+// without IP_TRANSPARENT, those of ordinary programs, are passed over.
 //
 // # Sources
 //
 // The words are those of iptables(8), iptables-extensions(8) and
 // iptables-restore(8). That REDIRECT drops is in net/netfilter/nf_nat_redirect.c
 // of Linux: it takes the first IPv4 address of the incoming interface, or the
-// first IPv6 address that is not tentative.
+// first IPv6 address that is not tentative. The mark and the route for
+// transparent sockets are those of Documentation/networking/tproxy.rst there.
 package iptables

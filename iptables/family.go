@@ -27,3 +27,16 @@ func (f Family) has(a netip.Addr) bool {
 	}
 	return a.Is4()
 }
+
+// hasPrefix says whether the prefix can stand in a rule of the family as it is.
+func (f Family) hasPrefix(p netip.Prefix) bool {
+	return p.IsValid() && f.has(p.Addr()) && p == p.Masked()
+}
+
+// loopback are the addresses that never leave a node.
+func (f Family) loopback() netip.Prefix {
+	if f == IPv6 {
+		return netip.PrefixFrom(netip.IPv6Loopback(), 128)
+	}
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
+}

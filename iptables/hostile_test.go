@@ -56,4 +56,8 @@ func expectOneRule(t *testing.T, name, link string) {
 	if matchable(link) && strings.ContainsAny(link, "\"'\\ \n\r\t\x00+!/") {
 		t.Errorf("interface %q would be matched", link)
 	}
+	podLink := Pods{Interfaces: []string{link}}
+	if podLink.validate(IPv4) == nil && !matchable(strings.TrimSuffix(link, "+")) {
+		t.Errorf("interface %q of pods would be matched", link)
+	}
 }

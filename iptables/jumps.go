@@ -11,11 +11,23 @@ type jump struct {
 	table, from, to string
 }
 
-// jumps are ours, in the order in which they are made: accepted before sent.
+// jumps are those of all rules, in the order in which they are made: accepted
+// before sent.
 var jumps = []jump{
 	{filter, "INPUT", inputChain},
 	{nat, "PREROUTING", preroutingChain},
 	{nat, "OUTPUT", outputChain},
+}
+
+// returnJump is there if packets are to be marked.
+var returnJump = jump{mangle, "PREROUTING", returnChain}
+
+// jumps returns those that the rules need, in the order in which they are made.
+func (r Rules) jumps() []jump {
+	if r.Returning.used() {
+		return append([]jump{returnJump}, jumps...)
+	}
+	return jumps
 }
 
 func (j jump) String() string {
@@ -34,7 +46,7 @@ type placement struct {
 
 // misplacedJumps returns the jumps that are not exactly once in their chain, as
 // its first rule. A rule before ours could take Service traffic away.
-func (t *Table) misplacedJumps(ctx context.Context) ([]placement, error) {
+func (t *Table) misplacedJumps(ctx context.Context, jumps []jump) ([]placement, error) {
 	var misplaced []placement
 	for _, j := range jumps {
 		p, err := t.find(ctx, j)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -45,8 +46,8 @@ func TestTheKernelTakesEveryLayout(t *testing.T) {
 						t.Errorf("not saved: %s", rule)
 					}
 				}
-				want := slices.SortedFunc(slices.Values(layout.rules.Redirects), compare)
-				if got := slices.SortedFunc(slices.Values(l.installed()), compare); !slices.Equal(got, want) {
+				want := layout.rules.canonical().Redirects
+				if got := slices.SortedFunc(slices.Values(l.installed()), compare); !reflect.DeepEqual(got, want) {
 					t.Errorf("read back %+v, want %+v", got, want)
 				}
 			})
@@ -57,25 +58,26 @@ func TestTheKernelTakesEveryLayout(t *testing.T) {
 func TestJumpsAreFirst(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		l := newLab(t, v)
-		for _, j := range jumps {
+		r := l.rules(l.web()...)
+		r.Returning = Mark{returnMark, returnMark}
+		for _, j := range r.jumps() {
 			l.iptables("-t", j.table, "-A", j.from, "-s", l.clientAddr().String(), "-j", "RETURN")
 		}
-		r := l.rules(l.web()...)
 		l.sync(r)
-		l.expectJumps()
+		l.expectJumps(r)
 
-		for _, j := range jumps { // someone comes before us
+		for _, j := range r.jumps() { // someone comes before us
 			l.iptables("-t", j.table, "-I", j.from, "-s", l.clientAddr().String(), "-j", "RETURN")
 		}
 		l.sync(r)
-		l.expectJumps()
+		l.expectJumps(r)
 
-		for _, j := range jumps { // and doubles our jumps
+		for _, j := range r.jumps() { // and doubles our jumps
 			l.iptables("-t", j.table, "-A", j.from, "-j", j.to)
 		}
 		l.sync(r)
-		l.expectJumps()
-		for _, j := range jumps {
+		l.expectJumps(r)
+		for _, j := range r.jumps() {
 			if got := l.iptables("-t", j.table, "-S", j.from); strings.Count(got, "-j RETURN\n") != 2 {
 				t.Errorf("the rules of others changed:\n%s", got)
 			}
@@ -83,10 +85,10 @@ func TestJumpsAreFirst(t *testing.T) {
 	})
 }
 
-// expectJumps says that each jump is there once, and first.
-func (l *lab) expectJumps() {
+// expectJumps says that each jump of the rules is there once, and first.
+func (l *lab) expectJumps(r Rules) {
 	l.t.Helper()
-	for _, j := range jumps {
+	for _, j := range r.jumps() {
 		rules := strings.Split(l.iptables("-t", j.table, "-S", j.from), "\n")[1:]
 		want := "-A " + j.from + " -j " + j.to
 		if rules[0] != want || slices.Contains(rules[1:], want) {
@@ -125,9 +127,10 @@ func TestSyncAfterAFlush(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		l := newLab(t, v)
 		r := l.rules(l.web()...)
+		r.Returning = Mark{returnMark, returnMark}
 		l.sync(r)
 		before := l.saved()
-		for _, table := range []string{nat, filter} {
+		for _, table := range []string{nat, filter, mangle} {
 			l.iptables("-t", table, "-F")
 			l.iptables("-t", table, "-X")
 		}
@@ -187,6 +190,10 @@ func TestANewProcessReadsThePortsBack(t *testing.T) {
 		redirects := append(l.web(), Redirect{
 			Name: "kube-system/dns:dns", Protocol: UDP, Addr: l.vip(11), Port: 53, To: dnsPort - 1,
 		})
+		redirects = append(redirects,
+			Redirect{Name: "shop/web:http/local", Protocol: TCP, Port: nodePort + 1, To: elsePort},
+			Redirect{Name: "shop/web:http", Protocol: TCP, Port: nodePort + 1, To: webPort, Here: true,
+				Sources: []netip.Prefix{only(l.clientAddr()), only(l.nodeAddr())}})
 		l.sync(l.rules(redirects...))
 		l.iptables("-t", "nat", "-A", "USHER-SERVICES", "-p", "tcp", "-j", "RETURN") // not by us
 		l.iptables("-t", "nat", "-A", "USHER-SERVICES", "-p", "tcp", "-j", "REDIRECT", "--to-ports", "1")
@@ -197,6 +204,7 @@ func TestANewProcessReadsThePortsBack(t *testing.T) {
 		l.Do(func() { got, err = next.Assigned(context.Background()) })
 		want := map[Key]uint16{
 			{"shop/web:http", TCP}:       webPort,
+			{"shop/web:http/local", TCP}: elsePort,
 			{"kube-system/dns:dns", UDP}: dnsPort - 1,
 		}
 		if err != nil || !maps.Equal(got, want) {
@@ -247,6 +255,9 @@ func TestContextAndInvalidRules(t *testing.T) {
 		}
 		if _, err := l.table.Assigned(canceled); !errors.Is(err, context.Canceled) {
 			t.Errorf("Assigned: %v, want canceled", err)
+		}
+		if err := l.table.CanReturn(canceled); !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnavailable) {
+			t.Errorf("CanReturn: %v, want canceled, which is no answer", err)
 		}
 		if _, err := l.table.ForeignMarks(canceled, Mark{1, 1}); !errors.Is(err, context.Canceled) {
 			t.Errorf("ForeignMarks: %v, want canceled", err)
@@ -300,7 +311,7 @@ func TestConcurrentCallsTakeTurns(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	l.expectJumps()
+	l.expectJumps(l.rules())
 	if got := l.installed(); len(got) != 1 {
 		t.Errorf("installed %v, want one redirect", got)
 	}

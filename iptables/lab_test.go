@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/usher-proxy/usher/test/netns"
 	"golang.org/x/sys/unix"
@@ -145,6 +146,9 @@ func (v variant) loopback() netip.Addr {
 	return v.addr(netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback())
 }
 
+// only is the prefix of one address.
+func only(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
 // network is tcp or udp in this family only.
 func (v variant) network(p Protocol) string { return fmt.Sprintf("%s%d", p, v.family) }
 
@@ -244,6 +248,38 @@ func (l *lab) expectAnswer(who string, from *netns.NS, to netip.AddrPort) {
 	l.t.Helper()
 	if got, err := l.ask(from, to); err != nil || got != to.String() {
 		l.t.Errorf("%s dials %v: reached as %q, error %v", who, to, got, err)
+	}
+}
+
+// serveName starts a server on all addresses of a namespace, told by its name.
+func (l *lab) serveName(name string, ns *netns.NS, port uint16) {
+	l.t.Helper()
+	ns.ServeHTTP(name, l.wildcard(port))
+}
+
+// expectListener says which server is reached.
+func (l *lab) expectListener(who string, from *netns.NS, to netip.AddrPort, name string) {
+	l.t.Helper()
+	if got, err := from.Get("http://" + to.String()); err != nil || got != name {
+		l.t.Errorf("%s dials %v: reached %q, error %v, want %q", who, to, got, err, name)
+	}
+}
+
+// patience is for how long an answer that must not come is awaited. One that
+// comes takes a few milliseconds.
+const patience = 500 * time.Millisecond
+
+// expectSilence says that a dial gets no answer, not even a refusal.
+func (l *lab) expectSilence(who string, from *netns.NS, dialer *net.Dialer, to netip.AddrPort) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := from.DialWith(ctx, dialer, l.network(TCP), to.String())
+	if err == nil {
+		conn.Close()
+	}
+	if timeout := net.Error(nil); !errors.As(err, &timeout) || !timeout.Timeout() {
+		l.t.Errorf("%s dials %v: error %v, want silence", who, to, err)
 	}
 }
 

@@ -12,9 +12,7 @@ import (
 // connections for its own, or take the mark off, so that they come back to us.
 // Rules of nft's own tables are not seen.
 func (t *Table) ForeignMarks(ctx context.Context, m Mark) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
-	defer cancel()
-	saved, err := t.exec.run(ctx, "", t.programs.save)
+	saved, err := t.save(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look for %v rules that use mark %#x/%#x: %w", t.family, m.Value, m.Mask, err)
 	}

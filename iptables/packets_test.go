@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -11,10 +12,11 @@ import (
 )
 
 const (
-	webPort  = 11000 // listener of the Service web
-	dnsPort  = 11003 // listener of the Service dns, UDP
-	nodePort = 30080 // of web
-	elsePort = 11001 // a daemon's own, between the two
+	webPort    = 11000 // listener of the Service web
+	dnsPort    = 11003 // listener of the Service dns, UDP
+	nodePort   = 30080 // of web
+	healthPort = 32000 // a health check server of our own
+	elsePort   = 11001 // a daemon's own, between the two
 )
 
 // web and dns are two Services.
@@ -117,11 +119,7 @@ func TestDefaultDropPolicy(t *testing.T) {
 		l := newLab(t, v)
 		routed := l.AddPod(netns.Routed, "routed")
 		l.serveOriginal(l.NS, webPort)
-		if v.family == IPv6 {
-			l.iptables("-A", "INPUT", "-p", "icmpv6", "-j", "ACCEPT") // neighbour discovery
-		}
-		l.iptables("-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT")
-		l.iptables("-P", "INPUT", "DROP")
+		l.dropInput()
 		l.sync(l.rules(l.web()...))
 
 		vip := netip.AddrPortFrom(l.vip(20), 80)
@@ -129,6 +127,46 @@ func TestDefaultDropPolicy(t *testing.T) {
 		l.expectAnswer("a routed pod", routed.NS, vip)
 		l.expectAnswer("a machine outside", l.Client, netip.AddrPortFrom(l.nodeAddr(), nodePort))
 	})
+}
+
+// A server of our own that the outside must reach.
+func TestOpenPorts(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v variant) {
+		l := newLab(t, v)
+		const closedPort = elsePort
+		l.serveName("health", l.NS, healthPort)
+		l.serveName("closed", l.NS, closedPort)
+		l.dropInput()
+		r := l.rules(l.web()...)
+		l.sync(r)
+		health, closed := netip.AddrPortFrom(l.nodeAddr(), healthPort), netip.AddrPortFrom(l.nodeAddr(), closedPort)
+		l.expectSilence("before, a machine outside", l.Client, &net.Dialer{}, health)
+		r.Open = []uint16{healthPort}
+		l.sync(r)
+		l.expectListener("a machine outside", l.Client, health, "health")
+		l.expectSilence("a machine outside", l.Client, &net.Dialer{}, closed)
+	})
+}
+
+func TestAnOpenListenerPortStaysGuarded(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v variant) {
+		l := newLab(t, v)
+		l.serveOriginal(l.NS, webPort)
+		r := l.rules(l.web()...)
+		r.Open = []uint16{webPort}
+		l.sync(r)
+		l.expectRefused("a machine outside", l.Client, netip.AddrPortFrom(l.nodeAddr(), webPort))
+	})
+}
+
+// dropInput makes INPUT drop what is not known to be wanted.
+func (l *lab) dropInput() {
+	l.t.Helper()
+	if l.family == IPv6 {
+		l.iptables("-A", "INPUT", "-p", "icmpv6", "-j", "ACCEPT") // neighbour discovery
+	}
+	l.iptables("-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT")
+	l.iptables("-P", "INPUT", "DROP")
 }
 
 // Outside, a machine has the VIP as its address and refuses: that is where a

@@ -2,37 +2,87 @@ package iptables
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
-func TestParseRedirect(t *testing.T) {
+func TestParseRedirects(t *testing.T) {
 	vip := netip.MustParseAddr("10.96.0.10")
-	for rule, want := range map[string]Redirect{
-		`-A USHER-SERVICES -d 10.96.0.10/32 -p tcp -m tcp --dport 53 -m comment --comment "ns/dns:tcp" -j REDIRECT --to-ports 11001`: {
-			Name: "ns/dns:tcp", Protocol: TCP, Addr: vip, Port: 53, To: 11001},
-		`-A USHER-SERVICES -d 10.96.0.10/32 -p udp -m comment --comment ns -m udp --dport 53 -j REDIRECT --to-ports 11001`: {
-			Name: "ns", Protocol: UDP, Addr: vip, Port: 53, To: 11001},
-		`-A USHER-SERVICES -d fd00::1/128 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001`: {
-			Protocol: TCP, Addr: netip.MustParseAddr("fd00::1"), Port: 53, To: 11001},
-		`-A USHER-NODEPORTS -p tcp -m tcp --dport 30080 -m comment --comment -j -j REDIRECT --to-ports 11000`: {
-			Name: "-j", Protocol: TCP, Port: 30080, To: 11000},
+	const web = `-d 10.96.0.10/32 -p tcp -m tcp --dport 80 -m comment --comment "shop/web:http" -j REDIRECT --to-ports 11000`
+	here := strings.Replace(web, "-m comment", "-m addrtype --src-type LOCAL -m comment", 1)
+	redirect := Redirect{Name: "shop/web:http", Protocol: TCP, Addr: vip, Port: 80, To: 11000}
+	with := func(change func(*Redirect)) Redirect {
+		d := redirect
+		change(&d)
+		return d
+	}
+	for name, c := range map[string]struct {
+		rules []string // each without its "-A USHER-SERVICES "
+		want  []Redirect
+	}{
+		"comment quoted": {
+			[]string{web}, []Redirect{redirect}},
+		"comment first": {
+			[]string{"-d 10.96.0.10/32 -p udp -m comment --comment ns -m udp --dport 53 -j REDIRECT --to-ports 11001"},
+			[]Redirect{{Name: "ns", Protocol: UDP, Addr: vip, Port: 53, To: 11001}}},
+		"comment like a flag": {
+			[]string{"-p tcp -m tcp --dport 30080 -m comment --comment -j -j REDIRECT --to-ports 11000"},
+			[]Redirect{{Name: "-j", Protocol: TCP, Port: 30080, To: 11000}}},
+		"sources": {
+			[]string{"-s 10.1.0.0/16 " + web, "-s 10.2.0.0/16 " + web},
+			[]Redirect{with(func(d *Redirect) { d.Sources = prefixes("10.1.0.0/16", "10.2.0.0/16") })}},
+		"clients on the node": {
+			[]string{here, "-s 10.244.1.0/24 " + web, "-i cali+ " + web},
+			[]Redirect{with(func(d *Redirect) { d.Here = true })}},
+		"both": {
+			[]string{"-s 10.1.0.0/16 " + here, "-s 10.2.0.0/16 " + here, "-s 10.1.7.0/24 " + web, "-s 10.1.0.0/16 -i cali+ " + web},
+			[]Redirect{with(func(d *Redirect) { d.Here, d.Sources = true, prefixes("10.1.0.0/16", "10.2.0.0/16") })}},
+		"everybody after some": {
+			[]string{here, "-s 10.244.1.0/24 " + web, web},
+			[]Redirect{with(func(d *Redirect) { d.Here = true }), redirect}},
+		"some after everybody": { // not our order
+			[]string{web, "-s 10.1.0.0/16 " + web},
+			[]Redirect{redirect, with(func(d *Redirect) { d.Sources = prefixes("10.1.0.0/16") })}},
+		"twice everybody": {
+			[]string{web, web}, []Redirect{redirect, redirect}},
+		"of two ports": {
+			[]string{here, "-s 10.1.0.0/16 " + strings.Replace(web, "11000", "11001", 1)},
+			[]Redirect{with(func(d *Redirect) { d.Here = true }),
+				with(func(d *Redirect) { d.To, d.Sources = 11001, prefixes("10.1.0.0/16") })}},
+		"of two frontends": {
+			[]string{here, strings.Replace(here, "--dport 80", "--dport 81", 1)},
+			[]Redirect{with(func(d *Redirect) { d.Here = true }), with(func(d *Redirect) { d.Here, d.Port = true, 81 })}},
 	} {
-		if got, ok := parseRedirect(rule); !ok || got != want {
-			t.Errorf("%s\ngives %+v, %v\nwant  %+v", rule, got, ok, want)
+		lines := []string{"-N USHER-SERVICES"}
+		for _, r := range c.rules {
+			lines = append(lines, "-A USHER-SERVICES "+r)
+		}
+		if got := parseRedirects(IPv4, lines); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %+v\nwant %+v", name, got, c.want)
 		}
 	}
+}
+
+func TestParseRedirectsLeavesOutTheRulesOfOthers(t *testing.T) {
 	for _, rule := range []string{
 		"",
 		"-N USHER-SERVICES", // its declaration
 		"-A USHER-SERVICES -d 10.96.0.0/16 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
 		"-A USHER-SERVICES ! -d 10.96.0.1/32 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES -s 10.0.0.1/32 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"-A USHER-SERVICES ! -s 10.0.0.1/32 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"-A USHER-SERVICES ! -i cni0 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"-A USHER-SERVICES -o cni0 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -m addrtype --src-type UNICAST -j REDIRECT --to-ports 11001",
+		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -m addrtype ! --src-type LOCAL -j REDIRECT --to-ports 11001",
+		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -m addrtype --dst-type LOCAL -j REDIRECT --to-ports 11001",
+		"-A USHER-SERVICES -d fd00::1/128 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001", // of IPv6
 		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -j ACCEPT",
 		"-A USHER-SERVICES -p tcp -m tcp --dport 53:54 -j REDIRECT --to-ports 11001",
 		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001-11002",
 	} {
-		if got, ok := parseRedirect(rule); ok && got.validate(IPv4) == nil {
+		if got := parseRedirects(IPv4, []string{rule}); len(got) > 0 {
 			t.Errorf("%q, which we never write, gives %+v", rule, got)
 		}
 	}

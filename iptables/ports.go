@@ -1,9 +1,6 @@
 package iptables
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // block is a contiguous range of listener ports.
 type block struct{ first, last uint16 }
@@ -16,18 +13,22 @@ func (b block) String() string {
 	return fmt.Sprintf("%d:%d", b.first, b.last)
 }
 
-// blocks returns the listener ports in use of one protocol. Ports between them
-// may belong to other daemons.
-func blocks(redirects []Redirect, p Protocol) []block {
+// listenerPorts returns those in use of one protocol.
+func listenerPorts(redirects []Redirect, p Protocol) []uint16 {
 	var ports []uint16
 	for _, d := range redirects {
 		if d.Protocol == p {
 			ports = append(ports, d.To)
 		}
 	}
-	slices.Sort(ports)
+	return ports
+}
+
+// blocks returns the fewest blocks that hold the ports and no others: those
+// between them may belong to other daemons.
+func blocks(ports []uint16) []block {
 	var all []block
-	for _, port := range slices.Compact(ports) {
+	for _, port := range set(ports) {
 		if n := len(all); n > 0 && all[n-1].last+1 == port {
 			all[n-1].last = port
 		} else {
@@ -49,16 +50,23 @@ var refusals = []struct {
 }
 
 // inputRules accepts what NAT sent to a listener, whatever the policy of INPUT,
-// and refuses the rest.
-func inputRules(redirects []Redirect) []string {
+// refuses what came there otherwise, and lets the open ports in.
+func inputRules(r Rules) []string {
 	var rules []string
-	for _, r := range refusals {
-		for _, b := range blocks(redirects, r.protocol) {
-			match := fmt.Sprintf("-p %[1]s -m %[1]s --dport %[2]v ", r.protocol, b)
+	for _, refusal := range refusals {
+		for _, b := range blocks(listenerPorts(r.Redirects, refusal.protocol)) {
 			rules = append(rules,
-				match+"-m conntrack --ctstate DNAT -j ACCEPT",
-				match+r.target)
+				b.match(refusal.protocol)+" -m conntrack --ctstate DNAT -j ACCEPT",
+				b.match(refusal.protocol)+" "+refusal.target)
 		}
 	}
+	for _, b := range blocks(r.Open) {
+		rules = append(rules, b.match(TCP)+" -j ACCEPT")
+	}
 	return rules
+}
+
+// match renders what is sent to a port of the block.
+func (b block) match(p Protocol) string {
+	return fmt.Sprintf("-p %[1]s -m %[1]s --dport %[2]v", p, b)
 }

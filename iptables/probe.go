@@ -13,7 +13,7 @@ import (
 // chains that nothing jumps to, and removes them, in one run. The commands that
 // read also tell a missing permission better than iptables-restore does.
 func (t *Table) probe(ctx context.Context) error {
-	if _, err := t.misplacedJumps(ctx); err != nil {
+	if _, err := t.misplacedJumps(ctx, jumps); err != nil {
 		return err
 	}
 	sections := probeSections(t.family)
@@ -21,20 +21,21 @@ func (t *Table) probe(ctx context.Context) error {
 }
 
 // probeSections gathers in one chain of each table all the rules of a small
-// layout.
+// layout. What only some nodes need has a probe of its own (see CanReturn).
 func probeSections(f Family) []section {
-	local := netip.IPv6Loopback()
-	if f == IPv4 {
-		local = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	}
+	local := f.loopback()
 	sections := layout(f, Rules{
 		Redirects: []Redirect{
-			{Name: "probe", Protocol: TCP, Addr: local, Port: 1, To: 1},
-			{Name: "probe", Protocol: UDP, Addr: local, Port: 1, To: 1},
+			{Name: "probe", Protocol: TCP, Addr: local.Addr(), Port: 1, To: 1, Here: true, Sources: []netip.Prefix{local}},
+			{Name: "probe", Protocol: UDP, Addr: local.Addr(), Port: 1, To: 1},
 		},
-		Mark:     Mark{Value: 1, Mask: 1},
-		Numbered: []string{"lo"},
-		NodeAddr: local,
+		Mark:          Mark{Value: 1, Mask: 1},
+		Numbered:      []string{"lo"},
+		NodeAddr:      local.Addr(),
+		Pods:          Pods{Prefixes: []netip.Prefix{local}, Interfaces: []string{"probe+"}},
+		NodePortsOn:   []netip.Prefix{local},
+		NotOnLoopback: true,
+		Open:          []uint16{1},
 	})
 	for i, s := range sections {
 		probe := chain{name: probeChain}
@@ -64,7 +65,7 @@ func withoutJump(rule string) string {
 func unavailable(f Family, err error) error {
 	const lockHeld, denied = "xtables lock", "Permission denied"
 	switch said := err.Error(); {
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return fmt.Errorf("%v: %w: try again", f, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%v: %w: %w: run as root, with CAP_NET_ADMIN", f, ErrUnavailable, err)

@@ -35,7 +35,8 @@ func (t *Table) Assigned(ctx context.Context) (map[Key]uint16, error) {
 }
 
 // Installed reads back from the kernel which frontends our rules capture, for
-// whom and to which port. Rules that we could not have written are left out.
+// whom and to which port. Prefixes and interfaces of pods are not told, only
+// Here. Rules that we could not have written are left out.
 func (t *Table) Installed(ctx context.Context) ([]Redirect, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -45,29 +46,69 @@ func (t *Table) Installed(ctx context.Context) ([]Redirect, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %v rules back: %w", t.family, err)
 		}
-		for _, l := range lines {
-			if d, ok := parseRedirect(l); ok && d.validate(t.family) == nil {
-				redirects = append(redirects, d)
-			}
-		}
+		redirects = append(redirects, parseRedirects(t.family, lines)...)
 	}
 	return redirects, nil
 }
 
-// parseRedirect reads a rule that frontendRules wrote, as iptables -S prints it.
-func parseRedirect(rule string) (Redirect, bool) {
-	var d Redirect
-	var ok bool
+// parseRedirects reads the rules of a chain. Those of one redirect follow each
+// other.
+func parseRedirects(f Family, lines []string) []Redirect {
+	var all []Redirect
+	for _, l := range lines {
+		d, c, ok := parseRule(l)
+		switch {
+		case !ok || d.validate(f) != nil:
+		case len(all) > 0 && all[len(all)-1].continues(d, c):
+			all[len(all)-1].add(c)
+		default:
+			d.add(c)
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// continues says whether the next rule may be of the same redirect: one for
+// everybody is the only one of its redirect, and the one for processes of the
+// node comes first.
+func (d Redirect) continues(next Redirect, c clients) bool {
+	restricted, here := d.Here || len(d.Sources) > 0, d.Here
+	d.Here, d.Sources = false, nil
+	narrower := c != clients{} && (here || c == clients{from: c.from})
+	return restricted && narrower && compare(d, next) == 0
+}
+
+// add takes the clients of one of its rules into the redirect. Whether a prefix
+// holds pods or other sources, the rule before it tells.
+func (d *Redirect) add(c clients) {
+	if c.processes || c.in != "" {
+		d.Here = true
+	}
+	if c.from.IsValid() && (c.processes || !d.Here) {
+		d.Sources = append(d.Sources, c.from)
+	}
+}
+
+// parseRule reads a rule of Redirect.rules, as iptables -S prints it.
+func parseRule(rule string) (d Redirect, c clients, ok bool) {
 	for flag, value := range flags(rule) {
 		ok = true
 		switch flag {
 		case "-A", "-m":
+		case "-s":
+			c.from, ok = parsePrefix(value)
 		case "-d":
-			prefix, err := netip.ParsePrefix(value)
-			ok = err == nil && prefix.IsSingleIP()
+			var prefix netip.Prefix
+			prefix, ok = parsePrefix(value)
+			ok = ok && prefix.IsSingleIP()
 			d.Addr = prefix.Addr()
+		case "-i":
+			c.in = value
 		case "-p":
 			d.Protocol = Protocol(value)
+		case "--src-type":
+			c.processes, ok = true, value == "LOCAL"
 		case "--comment":
 			d.Name = value
 		case "--dport":
@@ -80,10 +121,15 @@ func parseRedirect(rule string) (Redirect, bool) {
 			ok = false
 		}
 		if !ok {
-			return Redirect{}, false
+			return Redirect{}, clients{}, false
 		}
 	}
-	return d, ok
+	return d, c, ok
+}
+
+func parsePrefix(s string) (netip.Prefix, bool) {
+	p, err := netip.ParsePrefix(s)
+	return p, err == nil
 }
 
 func parsePort(s string) (uint16, bool) {

@@ -24,6 +24,14 @@ func (t *Table) restore(ctx context.Context, input string) error {
 	return err
 }
 
+// save returns the rules of all tables that are in use, as iptables-save prints
+// them.
+func (t *Table) save(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	return t.exec.run(ctx, "", t.programs.save)
+}
+
 // lineNumber finds where iptables-restore says that its input is wrong:
 // "Error occurred at line: 3", "line 3 failed", "line 3: RULE_APPEND failed".
 var lineNumber = regexp.MustCompile(`line:? (\d+)`)

@@ -10,9 +10,10 @@ import (
 	coreos "github.com/coreos/go-iptables/iptables"
 )
 
-// ErrUnavailable says that iptables cannot be used on this machine as it is:
-// a program, a permission or a part of the kernel is missing. The text of the
-// error that wraps it tells which. Trying again is pointless.
+// ErrUnavailable says that iptables, or what was asked of it, cannot be used on
+// this machine as it is: a program, a permission or a part of the kernel is
+// missing. The text of the error that wraps it tells which. Trying again is
+// pointless.
 // A missing permission is also fs.ErrPermission.
 var ErrUnavailable = errors.New("iptables cannot be used")
 
@@ -24,9 +25,9 @@ const (
 	defaultTimeout = 30 * time.Second
 )
 
-// Table is what usher owns in the nat and filter tables of one address family.
-// Its methods may be called from several goroutines; they take turns. Each
-// works in the network namespace of the thread that calls it.
+// Table is what usher owns in the nat, filter and mangle tables of one address
+// family. Its methods may be called from several goroutines; they take turns.
+// Each works in the network namespace of the thread that calls it.
 //
 // Every iptables-restore and iptables-save is killed when the caller's context
 // or the Table's timeout ends. The single commands of go-iptables know no
@@ -41,6 +42,7 @@ type Table struct {
 
 	mu      sync.Mutex
 	written string // what the last restore that succeeded was given
+	marking marking
 }
 
 // Option changes how a Table works.
@@ -111,28 +113,44 @@ func newCommands(family Family, program string) (*coreos.IPTables, error) {
 // It is idempotent, and cheap if the rules are those of the Sync before: then
 // it only makes sure of the jumps to our chains. Invalid rules are an error
 // that changes nothing; a write that the kernel refuses changes nothing of its
-// table. After any error the next Sync starts from whatever is there.
+// table. After any error the next Sync starts from whatever is there. Where
+// Rules.Returning is set and cannot work (see CanReturn), nothing is changed.
 func (t *Table) Sync(ctx context.Context, r Rules) error {
 	if err := r.validate(t.family); err != nil {
 		return fmt.Errorf("%v rules: %w", t.family, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.sync(ctx, render(t.family, r)); err != nil {
+	if err := t.sync(ctx, r); err != nil {
 		return fmt.Errorf("write %v rules: %w", t.family, err)
 	}
 	return nil
 }
 
-// sync fills the chains before anything jumps to them. Whoever removed a jump
+// sync begins to mark before it sends anything to us, and ends marking last.
+func (t *Table) sync(ctx context.Context, r Rules) error {
+	if r.Returning.used() {
+		if err := t.canReturn(ctx); err != nil {
+			return err
+		}
+		t.marking.gone = false
+		return t.write(ctx, r)
+	}
+	if err := t.write(ctx, r); err != nil {
+		return err
+	}
+	return t.stopMarking(ctx)
+}
+
+// write fills the chains before anything jumps to them. Whoever removed a jump
 // is likely to have removed the chains as well, so that is a reason to write
 // them again.
-func (t *Table) sync(ctx context.Context, input string) error {
-	misplaced, err := t.misplacedJumps(ctx)
+func (t *Table) write(ctx context.Context, r Rules) error {
+	misplaced, err := t.misplacedJumps(ctx, r.jumps())
 	if err != nil {
 		return err
 	}
-	if input != t.written || len(misplaced) > 0 {
+	if input := render(t.family, r); input != t.written || len(misplaced) > 0 {
 		t.written = ""
 		if err := t.restore(ctx, input); err != nil {
 			return err

@@ -3,6 +3,11 @@ package iptables
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // validate returns everything in the rules that cannot be rendered. Whatever
@@ -18,10 +23,44 @@ func (r Rules) validate(f Family) error {
 	if r.NodeAddr.IsValid() && !f.has(r.NodeAddr) {
 		errs = append(errs, fmt.Errorf("node address %v is not %v", r.NodeAddr, f))
 	}
-	if r.Mark.Value&^r.Mark.Mask != 0 {
-		errs = append(errs, fmt.Errorf("mark %#x has bits outside its mask %#x", r.Mark.Value, r.Mark.Mask))
+	errs = append(errs,
+		r.Mark.validate("mark"),
+		r.Returning.validate("mark of returning packets"),
+		r.Pods.validate(f),
+		validatePrefixes(f, "NodePorts are on", r.NodePortsOn))
+	if r.Returning.used() && r.Returning.Value == 0 {
+		errs = append(errs, fmt.Errorf("mark of returning packets 0/%#x marks nothing", r.Returning.Mask))
+	}
+	if slices.Contains(r.Open, 0) {
+		errs = append(errs, errors.New("an open port is 0"))
 	}
 	return errors.Join(errs...)
+}
+
+func (m Mark) validate(what string) error {
+	if m.Value&^m.Mask != 0 {
+		return fmt.Errorf("%s %#x has bits outside its mask %#x", what, m.Value, m.Mask)
+	}
+	return nil
+}
+
+func (p Pods) validate(f Family) error {
+	errs := []error{validatePrefixes(f, "pods are in", p.Prefixes)}
+	for _, name := range p.Interfaces {
+		if !matchable(strings.TrimSuffix(name, "+")) || len(name) >= unix.IFNAMSIZ {
+			errs = append(errs, fmt.Errorf("pods come in by interface %q: not the name of one, nor how names begin with a + after it", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validatePrefixes(f Family, what string, prefixes []netip.Prefix) error {
+	for _, p := range prefixes {
+		if !f.hasPrefix(p) {
+			return fmt.Errorf("%s %v: not %v, or bits are set beyond its length", what, p, f)
+		}
+	}
+	return nil
 }
 
 func (d Redirect) validate(f Family) error {
@@ -35,5 +74,5 @@ func (d Redirect) validate(f Family) error {
 	case d.To == 0:
 		return errors.New("the listener has no port")
 	}
-	return nil
+	return validatePrefixes(f, "sources are in", d.Sources)
 }

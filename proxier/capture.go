@@ -11,16 +11,20 @@ import (
 type capture interface {
 	// String names it as --capture does.
 	String() string
+	// families are those that it serves.
+	families() []Family
 	// sockets returns the sockets that port is to be served on: of those it
 	// has, the ones that stay, and new ones. Frontends that cannot be had are
 	// errors; the others are served all the same.
-	sockets(port *Port, have []*socket) ([]*socket, []error)
+	sockets(port *Port, have []*socket, node *nodeState) ([]*socket, []error)
+	// answer is what clients that connect to a socket of port get.
+	answer(port *Port, s *socket, node *nodeState) answer
 	// apply makes the kernel send every frontend of the served Ports to their
 	// sockets, and nothing else. It does nothing if nothing has changed since the
 	// last time, unless verify asks to look at what is really there. A family that
 	// fails is returned with its error: for it, what was there before is still in
 	// force, and the next pass tries again from the full state.
-	apply(ctx context.Context, served []*listener, node nodeAddresses, verify bool) map[Family]error
+	apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error
 	// released tells that a socket has been closed.
 	released(*socket)
 	// own are the ports on which direct connections are not welcome.

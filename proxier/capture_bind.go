@@ -9,14 +9,14 @@ import (
 
 // bind is the capture without netfilter: the frontends' addresses belong to
 // this node, and a socket is bound to each of them.
-type bind struct {
-	node func() nodeAddresses
-}
+type bind struct{}
 
-func (b *bind) String() string { return "bind" }
+func (bind) String() string { return "bind" }
 
-func (b *bind) sockets(port *Port, have []*socket) (want []*socket, problems []error) {
-	for _, addr := range b.addresses(port) {
+func (bind) families() []Family { return []Family{IPv4, IPv6} }
+
+func (b bind) sockets(port *Port, have []*socket, node *nodeState) (want []*socket, problems []error) {
+	for _, addr := range addressesOf(port, node) {
 		i := slices.IndexFunc(have, func(s *socket) bool { return s.addr == addr })
 		if i >= 0 {
 			want = append(want, have[i])
@@ -32,29 +32,48 @@ func (b *bind) sockets(port *Port, have []*socket) (want []*socket, problems []e
 	return want, problems
 }
 
-// addresses are what clients of port dial. A NodePort is bound once for each
+// addressesOf are what clients of port dial. A NodePort is bound once for each
 // address of the node: a wildcard socket would also answer on Service addresses.
-func (b *bind) addresses(port *Port) []netip.AddrPort {
+func addressesOf(port *Port, node *nodeState) []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, f := range port.Frontends {
-		if f.Kind == ClusterIP {
+		if f.Kind != NodePort {
 			list = append(list, netip.AddrPortFrom(f.Addr, f.Port))
 			continue
 		}
-		for _, addr := range b.node().bindable(port.Family) {
+		for _, addr := range node.serving(port.Family) {
 			list = append(list, netip.AddrPortFrom(addr, f.Port))
 		}
 	}
-	return list
+	slices.SortFunc(list, netip.AddrPort.Compare)
+	return slices.Compact(list) // a load balancer's address may be the node's
+}
+
+// answer: one socket serves clients of both Sets, so it tells them apart by their
+// addresses.
+func (bind) answer(port *Port, s *socket, node *nodeState) answer {
+	f, ok := find(port.Frontends, s.addr)
+	if !ok {
+		return refusing
+	}
+	here, outside := port.eligible(f.Policy.set(true)).answer(), port.eligible(f.Policy.set(false)).answer()
+	a := here
+	if !here.equal(outside) { // outside is silent: there are endpoints, only not on this node
+		a = here.limitTo(node.clients.prefixes(port.Family))
+	}
+	if f.Kind == LoadBalancer {
+		a = a.limitTo(port.SourceRanges)
+	}
+	return a
 }
 
 // The kernel delivers to the bound sockets as it is.
 
-func (b *bind) apply(context.Context, []*listener, nodeAddresses, bool) map[Family]error { return nil }
-func (b *bind) released(*socket)                                                         {}
-func (b *bind) own() map[uint16]bool                                                     { return nil }
-func (b *bind) remove(context.Context) error                                             { return nil }
+func (bind) apply(context.Context, []*listener, *nodeState, bool) map[Family]error { return nil }
+func (bind) released(*socket)                                                      {}
+func (bind) own() map[uint16]bool                                                  { return nil }
+func (bind) remove(context.Context) error                                          { return nil }
 
-func (b *bind) destination(conn *net.TCPConn) (netip.AddrPort, error) {
+func (bind) destination(conn *net.TCPConn) (netip.AddrPort, error) {
 	return addrPort(conn.LocalAddr()), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -27,17 +28,18 @@ type redirect struct {
 	tables map[Family]*iptables.Table
 	ports  map[Family]*portTable
 	mark   iptables.Mark
+	source *clientSource
 	// applied is what each family's table is known to hold, nil if nothing is.
 	applied map[Family]*iptables.Rules
-	// nodeIPs are the addresses that the Node object tells, best first.
-	nodeIPs func() []netip.Addr
+	// denied answers nobody: for clients outside of loadBalancerSourceRanges.
+	denied map[Family]*socket
 }
 
 // newRedirect finds out what iptables can do here, and which ports our
 // predecessor used. It needs IPv4 at least.
-func newRedirect(ctx context.Context, cfg *Config, nodeIPs func() []netip.Addr) (*redirect, error) {
+func newRedirect(ctx context.Context, cfg *Config, source *clientSource) (*redirect, error) {
 	r := &redirect{
-		log: cfg.Log, mark: cfg.Mark, nodeIPs: nodeIPs,
+		log: cfg.Log, mark: cfg.Mark, source: source, denied: map[Family]*socket{},
 		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
@@ -67,50 +69,106 @@ func (r *redirect) addFamily(ctx context.Context, family Family, table *iptables
 }
 
 func (r *redirect) warnOfForeignMarks(ctx context.Context, table *iptables.Table) {
-	rules, err := table.ForeignMarks(ctx, r.mark)
-	if err != nil {
-		r.log.WithError(err).Warn("cannot look for rules of others that use usher's packet mark")
-	}
-	for _, rule := range rules {
-		r.log.WithField("rule", rule).Warnf("a rule of somebody else uses bits of usher's packet mark %#x: choose others with --mark", r.mark.Mask)
+	for flag, mark := range map[string]iptables.Mark{"--mark": r.mark, "--return-mark": r.source.mark} {
+		if mark == (iptables.Mark{}) {
+			continue
+		}
+		rules, err := table.ForeignMarks(ctx, mark)
+		if err != nil {
+			r.log.WithError(err).Warn("cannot look for rules of others that use usher's packet marks")
+		}
+		for _, rule := range rules {
+			r.log.WithField("rule", rule).Warnf("a rule of somebody else uses bits of usher's packet mark %#x: choose others with %s", mark.Mask, flag)
+		}
 	}
 }
 
 func (r *redirect) String() string { return "iptables" }
 
-// ruleKey is what the rules of a ServicePort are known by.
-func ruleKey(s ServicePort) iptables.Key {
-	return iptables.Key{Name: s.String(), Protocol: iptables.Protocol(s.Protocol)}
+func (r *redirect) families() []Family { return slices.Sorted(maps.Keys(r.tables)) }
+
+// ruleKey is what the rules of a ServicePort and Set are known by.
+func ruleKey(s ServicePort, set Set) iptables.Key {
+	name := s.String()
+	if set == LocalSet {
+		name += "/local"
+	}
+	return iptables.Key{Name: name, Protocol: iptables.Protocol(s.Protocol)}
 }
 
-func (r *redirect) sockets(port *Port, have []*socket) ([]*socket, []error) {
-	if len(have) > 0 && !isNodePort(port, have[0].addr.Port()) {
-		return have, nil
-	}
-	ports := r.ports[port.Family]
-	if ports == nil {
-		return nil, []error{fmt.Errorf("%s is not available on this node", port.Family)}
-	}
-	for candidate := range ports.candidates(ruleKey(port.ServicePort)) {
-		if isNodePort(port, candidate) {
+// deniedKey is what the rules for clients outside of loadBalancerSourceRanges
+// are known by: they all lead to one socket that is silent.
+var deniedKey = iptables.Key{Name: "loadBalancerSourceRanges", Protocol: iptables.TCP}
+
+func (r *redirect) sockets(port *Port, have []*socket, _ *nodeState) (sockets []*socket, errs []error) {
+	for _, set := range neededSets(port) {
+		i := slices.IndexFunc(have, func(s *socket) bool { return s.set == set && !isNodePort(port, s.addr.Port()) })
+		if i >= 0 {
+			sockets = append(sockets, have[i])
 			continue
 		}
-		s, err := openSocket(netip.AddrPortFrom(port.Family.wildcard(), candidate))
-		switch {
-		case err == nil:
-			ports.take(candidate, ruleKey(port.ServicePort))
-			return []*socket{s}, nil
-		case !errors.Is(err, unix.EADDRINUSE):
-			return nil, []error{err}
+		s, err := r.open(port, set)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		sockets = append(sockets, s)
+	}
+	return sockets, errs
+}
+
+// neededSets are those that some frontend of a Port leads to.
+func neededSets(port *Port) (sets []Set) {
+	for _, set := range []Set{ClusterSet, LocalSet} {
+		if slices.ContainsFunc(port.Frontends, func(f Frontend) bool {
+			return f.Policy.set(true) == set || f.Policy.set(false) == set
+		}) {
+			sets = append(sets, set)
 		}
 	}
-	return nil, []error{fmt.Errorf("%w (%s)", errRangeFull, ports.PortRange)}
+	return sets
+}
+
+func (r *redirect) open(port *Port, set Set) (*socket, error) {
+	key := ruleKey(port.ServicePort, set)
+	s, err := r.openFor(port.Family, key, func(candidate uint16) bool { return isNodePort(port, candidate) })
+	if err != nil {
+		return nil, err
+	}
+	s.set = set
+	return s, nil
+}
+
+// openFor opens a socket on the best port of the range that is to be had.
+func (r *redirect) openFor(family Family, key iptables.Key, avoid func(uint16) bool) (*socket, error) {
+	ports := r.ports[family]
+	if ports == nil {
+		return nil, fmt.Errorf("%s is not available on this node", family)
+	}
+	for candidate := range ports.candidates(key) {
+		if avoid(candidate) {
+			continue
+		}
+		s, err := openSocket(netip.AddrPortFrom(family.wildcard(), candidate))
+		switch {
+		case err == nil:
+			ports.take(candidate, key)
+			return s, nil
+		case !errors.Is(err, unix.EADDRINUSE):
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w (%s)", errRangeFull, ports.PortRange)
+}
+
+func (r *redirect) answer(port *Port, s *socket, _ *nodeState) answer {
+	return port.eligible(s.set).answer()
 }
 
 // isNodePort: a redirection from a port to itself would be none, and be refused
 // as a direct connection.
 func isNodePort(port *Port, number uint16) bool {
-	return slices.Contains(port.Frontends, Frontend{Kind: NodePort, Port: number})
+	return slices.ContainsFunc(port.Frontends, func(f Frontend) bool { return f.Kind == NodePort && f.Port == number })
 }
 
 func (r *redirect) released(s *socket) {
@@ -127,45 +185,112 @@ func (r *redirect) own() map[uint16]bool {
 	return own
 }
 
-func (r *redirect) apply(ctx context.Context, served []*listener, node nodeAddresses, verify bool) map[Family]error {
+func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error {
 	failed := map[Family]error{}
 	for family, table := range r.tables {
-		rules := r.rules(family, served, node)
-		if !verify && reflect.DeepEqual(r.applied[family], &rules) {
+		rules, err := r.rules(family, served, node)
+		rules.Returning = r.returning(ctx, family, table, verify)
+		if err == nil && !verify && reflect.DeepEqual(r.applied[family], &rules) {
 			continue
 		}
 		r.applied[family] = nil
-		if err := table.Sync(ctx, rules); err != nil {
+		if err == nil {
+			err = table.Sync(ctx, rules)
+		}
+		if err != nil {
 			failed[family] = err
 			continue
 		}
 		r.applied[family] = &rules
+		r.source.written(family, rules.Returning)
 		r.ports[family].forgetLast()
 	}
 	return failed
 }
 
-func (r *redirect) rules(family Family, served []*listener, node nodeAddresses) iptables.Rules {
-	rules := iptables.Rules{Mark: r.mark}
+// returning is the mark for replies to our connections from clients' addresses.
+// What it needs is looked at again with verify.
+func (r *redirect) returning(ctx context.Context, family Family, table *iptables.Table, verify bool) iptables.Mark {
+	if now := r.applied[family]; now != nil && !verify {
+		return now.Returning
+	}
+	return r.source.ensure(ctx, family, table)
+}
+
+func (r *redirect) rules(family Family, served []*listener, node *nodeState) (iptables.Rules, error) {
+	rules := iptables.Rules{
+		Mark:          r.mark,
+		Pods:          node.clients.matchers(family),
+		NodePortsOn:   node.nodePorts.prefixes(family, node.primary(family)),
+		NotOnLoopback: node.nodePorts.NotLocalhost,
+		Open:          node.open,
+	}
 	for _, l := range served {
-		if l.key.Family != family || len(l.sockets) == 0 {
+		if l.key.Family != family {
 			continue
 		}
 		for _, f := range l.current.Load().port.Frontends {
-			rules.Redirects = append(rules.Redirects, iptables.Redirect{
-				Name:     l.key.ServicePort.String(),
-				Protocol: iptables.Protocol(l.key.Protocol),
-				Addr:     f.Addr,
-				Port:     f.Port,
-				To:       l.sockets[0].addr.Port(),
-			})
+			redirects, err := r.redirects(l, f)
+			if err != nil {
+				return rules, err
+			}
+			rules.Redirects = append(rules.Redirects, redirects...)
 		}
 	}
 	var others bool
-	if rules.Numbered, others = node.numbered(family); others {
-		rules.NodeAddr = node.primary(family, r.nodeIPs())
+	if rules.Numbered, others = node.addresses.numbered(family); others {
+		rules.NodeAddr = node.primary(family)
 	}
-	return rules
+	return rules, nil
+}
+
+// redirects are the rules of one frontend: to the socket of the Set that its
+// clients get, and to the silent one for those that may not use it. A frontend
+// whose socket could not be had has none.
+func (r *redirect) redirects(l *listener, f Frontend) (list []iptables.Redirect, err error) {
+	port := l.current.Load().port
+	add := func(here bool, set Set) {
+		i := slices.IndexFunc(l.sockets, func(s *socket) bool { return s.set == set })
+		if i < 0 {
+			return
+		}
+		key := ruleKey(l.key.ServicePort, set)
+		d := iptables.Redirect{Name: key.Name, Protocol: key.Protocol, Addr: f.Addr, Port: f.Port, To: l.sockets[i].addr.Port(), Here: here}
+		if f.Kind == LoadBalancer {
+			d.Sources = port.SourceRanges
+		}
+		list = append(list, d)
+	}
+	if f.Policy == ExternalLocal {
+		add(true, f.Policy.set(true))
+	}
+	add(false, f.Policy.set(false))
+	if f.Kind == LoadBalancer && len(port.SourceRanges) > 0 {
+		denied, err := r.deniedSocket(port.Family)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, iptables.Redirect{Name: deniedKey.Name, Protocol: deniedKey.Protocol, Addr: f.Addr, Port: f.Port, To: denied.addr.Port()})
+	}
+	return list, nil
+}
+
+// deniedSocket never answers. It is there from the first time it is needed.
+func (r *redirect) deniedSocket(family Family) (*socket, error) {
+	if s := r.denied[family]; s != nil {
+		return s, nil
+	}
+	s, err := r.openFor(family, deniedKey, func(uint16) bool { return false })
+	if err != nil {
+		return nil, fmt.Errorf("listener for clients outside of loadBalancerSourceRanges: %w", err)
+	}
+	closeAll := func(c *net.TCPConn) { c.Close() } // none gets so far
+	if err := s.give(silent, closeAll, func(error) {}); err != nil {
+		s.close()
+		return nil, err
+	}
+	r.denied[family] = s
+	return s, nil
 }
 
 func (r *redirect) remove(ctx context.Context) error {
@@ -173,7 +298,10 @@ func (r *redirect) remove(ctx context.Context) error {
 	for _, table := range r.tables {
 		errs = append(errs, table.Cleanup(ctx))
 	}
-	return errors.Join(errs...)
+	for _, s := range r.denied {
+		s.close()
+	}
+	return errors.Join(append(errs, r.source.remove())...)
 }
 
 // soOriginalDst is SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST of netfilter.

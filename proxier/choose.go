@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -43,7 +42,7 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 
 // bind makes the capture that needs no rules. Those of an earlier usher would
 // lead connections to listeners that are no more.
-func (p *Proxier) bind(ctx context.Context) *bind {
+func (p *Proxier) bind(ctx context.Context) bind {
 	for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
 		table, err := iptables.New(family)
 		if err == nil {
@@ -53,14 +52,17 @@ func (p *Proxier) bind(ctx context.Context) *bind {
 			p.cfg.Log.WithError(err).Warn("cannot remove the rules of an earlier usher, if there are any: run usher cleanup")
 		}
 	}
-	return &bind{node: p.node.addresses}
+	if err := p.source.remove(); err != nil {
+		p.cfg.Log.WithError(err).Warn("cannot remove the policy routes of an earlier usher, if there are any: run usher cleanup")
+	}
+	return bind{}
 }
 
 func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {
 	if err := checkMark(p.cfg.Mark); err != nil {
 		return nil, err
 	}
-	return newRedirect(ctx, &p.cfg, func() []netip.Addr { return p.nodeIPs })
+	return newRedirect(ctx, &p.cfg, p.source)
 }
 
 // checkMark refuses a mark that policy routing would act on: our connections to

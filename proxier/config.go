@@ -2,6 +2,7 @@ package proxier
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,22 @@ type Config struct {
 	// objects that come from files of the node's owner.
 	AllowLoopbackEndpoints bool
 
+	// ReturnMark is put on packets that belong to connections which we made from
+	// a client's address. The zero Mark: connections come from the node's own
+	// address (--preserve-source=never).
+	ReturnMark iptables.Mark
+
+	// NodeIPs are the addresses of the node, best first; empty: those of the Node
+	// object.
+	NodeIPs []netip.Addr
+	// LocalPods tells which clients are pods of this node.
+	LocalPods LocalPods
+	// NodePortAddresses are the node's addresses on which NodePorts are served.
+	NodePortAddresses NodePortAddresses
+	// AllowExternalIPs are the addresses that Services may claim by
+	// spec.externalIPs. Empty: none.
+	AllowExternalIPs []netip.Prefix
+
 	// Balancer names the policy of every Service port.
 	Balancer string
 	// Policies are further policies by name. May be nil.
@@ -48,6 +65,39 @@ type Config struct {
 
 	// HealthzAddress and MetricsAddress are host:port; empty serves none.
 	HealthzAddress, MetricsAddress string
+	// BindHardFail makes Run fail if one of them cannot be listened on.
+	BindHardFail bool
+	// Profiling serves /debug/pprof with the metrics.
+	Profiling bool
+	// Configz is what /configz shows, by kind. May be nil.
+	Configz map[string]any
+}
+
+// LocalPods tells which clients are pods of this node: their traffic to a
+// Service with externalTrafficPolicy Local may go to any endpoint.
+type LocalPods struct {
+	// Mode is NodeCIDR (the pod CIDRs of the Node object), ClusterCIDR (every
+	// pod of the cluster counts), BridgeInterface or InterfaceNamePrefix, as in
+	// kube-proxy.
+	Mode string
+	// ClusterCIDRs are for mode ClusterCIDR.
+	ClusterCIDRs []netip.Prefix
+	// Interface is the bridge's name or the prefix of names.
+	Interface string
+}
+
+// NodePortAddresses choose the node's addresses on which NodePorts are served,
+// as --nodeport-addresses does.
+type NodePortAddresses struct {
+	// CIDRs hold the addresses. A family without any is served on all addresses,
+	// unless Primary or Localhost choose some.
+	CIDRs []netip.Prefix
+	// Primary adds the node's InternalIP, else ExternalIP, of each family.
+	Primary bool
+	// Localhost adds the loopback addresses.
+	Localhost bool
+	// NotLocalhost leaves the loopback addresses out whatever else is chosen.
+	NotLocalhost bool
 }
 
 // newPolicy returns the maker of policies of the configured name.

@@ -22,6 +22,10 @@ type connection struct {
 	*listener
 	client *net.TCPConn
 	record *observe.Record
+	// What admit found out.
+	set           Set // the endpoints to choose from
+	proxyProtocol byte
+	keepSource    bool // the endpoint is promised the client's address
 
 	mu      sync.Mutex
 	aborted observe.Reason // why it was aborted, empty if it was not
@@ -42,16 +46,30 @@ func (c *connection) serve() {
 		return
 	}
 	defer done(balancer.Outcome{Connect: c.record.Connect})
+	if err := c.announce(backend); err != nil {
+		backend.Close()
+		c.refuse(observe.BackendReset, err)
+		return
+	}
 	c.run(backend)
+}
+
+func (c *connection) announce(backend *net.TCPConn) error {
+	if c.proxyProtocol == 0 {
+		return nil
+	}
+	return announce(backend, c.proxyProtocol, c.record.Client, c.record.VIP)
 }
 
 // admit finds out what the client has dialled, and whether it may.
 func (c *connection) admit() (observe.Reason, error) {
 	r, current := c.record, c.current.Load()
 	port := current.port
-	r.Family, r.Eligible, r.Balancer = int(port.Family), len(port.Endpoints), c.balancerName
+	r.Family, r.Balancer = int(port.Family), c.balancerName
 	r.Client = addrPort(c.client.RemoteAddr())
 	r.Listener = addrPort(c.client.LocalAddr())
+	client := c.clients.Load().kind(r.Client.Addr())
+	r.ClientKind = string(client)
 	vip, err := c.capture.destination(c.client)
 	if err != nil {
 		return observe.DirectAccess, err
@@ -62,6 +80,14 @@ func (c *connection) admit() (observe.Reason, error) {
 		return observe.DirectAccess, nil
 	}
 	r.VIPKind = string(frontend.Kind)
+	if c.set == "" {
+		c.set = frontend.Policy.set(client.here())
+	}
+	c.proxyProtocol, c.keepSource = port.ProxyProtocol, frontend.promisesSource()
+	r.Set, r.Eligible = string(c.set), len(port.eligible(c.set).Endpoints)
+	if !port.admits(r.Client.Addr(), frontend) {
+		return observe.SourceDenied, nil
+	}
 	if int64(r.GlobalActive) > c.connections.limit.Load() {
 		return observe.LimitGlobal, nil
 	}
@@ -77,7 +103,7 @@ func (c *connection) connect() (*net.TCPConn, func(balancer.Outcome)) {
 		c.refuse(observe.Shutdown, nil)
 		return nil, nil
 	}
-	backend, pick, err := c.dialer.dial(ctx, c.picker, c.record)
+	backend, pick, err := c.dialer.dial(ctx, c.picker, c.sourceOf, c.record)
 	c.setCancel(nil)
 	if err != nil {
 		reason := outcome(c.record.Attempts, err)
@@ -98,7 +124,7 @@ func (c *connection) connect() (*net.TCPConn, func(balancer.Outcome)) {
 	return backend, done
 }
 
-func (c *connection) picker() balancer.Picker { return c.current.Load().picker }
+func (c *connection) picker() balancer.Picker { return c.current.Load().pickers[c.set] }
 
 // run relays until both sides have closed.
 func (c *connection) run(backend *net.TCPConn) {
@@ -135,7 +161,7 @@ func (c *connection) end() {
 		c.refuse(observe.InternalError, nil)
 	}
 	c.client.Close()
-	c.observer.Closed(c.metrics, c.record)
+	c.observer.Closed(c.shared.metrics, c.record)
 	c.active.Add(-1)
 	c.connections.remove(c) // last: who waits for it then finds nothing left
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -23,44 +24,58 @@ type Problem struct {
 
 // facts are what the desired state depends on beside the objects.
 type facts struct {
-	local         map[netip.Addr]bool // addresses of this node
+	nodeName      string
+	zone          string              // of the node, empty if unknown
+	nodeIPs       []netip.Addr        // the node's addresses as the Node object tells them, best first
+	local         map[netip.Addr]bool // all addresses of this node
 	own           map[uint16]bool     // ports that this process listens on for redirected traffic
-	loopbackAllow bool                // loopback endpoints may be dialled
+	allowExternal []netip.Prefix      // where spec.externalIPs may be
+	loopbackAllow bool                // loopback addresses may be served and dialled
 }
 
-// desiredPorts computes what should be served, from nothing but its arguments.
-// A Service that cannot be served, or a part of it, becomes a Problem and never
-// touches the others.
-func desiredPorts(objects source.Objects, f facts) ([]Port, []Problem) {
-	d := desired{facts: f, slices: slicesByService(objects.Slices), claims: map[claim]ServicePort{}}
-	for _, s := range oldestFirst(objects.Services) {
-		d.addService(s)
-	}
-	for i := range d.ports {
-		d.setEndpoints(&d.ports[i])
-	}
-	return d.ports, d.problems
-}
+func (f *facts) isNodeIP(ip netip.Addr) bool { return slices.Contains(f.nodeIPs, ip) }
 
+// desired is the whole desired state while it is being computed.
 type desired struct {
 	facts
 	slices   map[serviceName][]*discoveryv1.EndpointSlice
-	ports    []Port
-	problems []Problem
 	claims   map[claim]ServicePort
+	ports    []Port
+	checks   []healthCheck
+	problems []Problem
+}
+
+// desire computes what should be served, from nothing but its arguments. A
+// Service that cannot be served, or a part of it, becomes a Problem and never
+// touches the others.
+//
+// Of two that claim the same address and port the older Service gets it, but a
+// ClusterIP goes before all else: the cluster allocates those, the others are
+// written by whoever may write a Service.
+func desire(objects source.Objects, f facts) *desired {
+	d := &desired{facts: f, claims: map[claim]ServicePort{}}
+	d.slices = d.slicesByService(objects.Slices)
+	services := slices.DeleteFunc(oldestFirst(objects.Services), func(s *corev1.Service) bool { return !isServed(s) })
+	var owners []*corev1.Service // of each port
+	for _, s := range services {
+		before := len(d.ports)
+		d.addPorts(s)
+		for range d.ports[before:] {
+			owners = append(owners, s)
+		}
+	}
+	d.addExternalFrontends(owners)
+	d.ports = slices.DeleteFunc(d.ports, func(p Port) bool { return len(p.Frontends) == 0 })
+	for i := range d.ports {
+		d.setEndpoints(&d.ports[i])
+	}
+	d.addHealthChecks(services)
+	return d
 }
 
 type serviceName struct{ namespace, name string }
 
-// claim is a frontend together with what else tells two of them apart.
-type claim struct {
-	Frontend
-	family   Family
-	protocol string
-}
-
-// oldestFirst orders Services so that of two that claim the same address and
-// port the older one keeps it, on every node alike.
+// oldestFirst orders Services so that all nodes agree on who was first.
 func oldestFirst(services []*corev1.Service) []*corev1.Service {
 	return slices.SortedFunc(slices.Values(services), func(a, b *corev1.Service) int {
 		return cmp.Or(
@@ -70,47 +85,66 @@ func oldestFirst(services []*corev1.Service) []*corev1.Service {
 	})
 }
 
-func slicesByService(all []*discoveryv1.EndpointSlice) map[serviceName][]*discoveryv1.EndpointSlice {
-	grouped := map[serviceName][]*discoveryv1.EndpointSlice{}
-	for _, s := range all {
-		if name := s.Labels[discoveryv1.LabelServiceName]; name != "" {
-			key := serviceName{s.Namespace, name}
-			grouped[key] = append(grouped[key], s)
-		}
-	}
-	return grouped
+// isServed leaves out what DNS alone answers for.
+func isServed(s *corev1.Service) bool {
+	return s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone
 }
 
-func (d *desired) addService(s *corev1.Service) {
-	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == "" || s.Spec.ClusterIP == corev1.ClusterIPNone {
-		return
-	}
-	for _, what := range unserved(s) {
-		d.problem(s, "NotServed", what)
-	}
-	for _, ip := range d.clusterIPs(s) {
-		for _, port := range s.Spec.Ports {
-			d.addPort(s, ip, port)
+// addPorts adds the ports of a Service in the families in which it has a
+// ClusterIP; without one nothing of that family is served.
+func (d *desired) addPorts(s *corev1.Service) {
+	affinity, proxyProtocol := affinityOf(s), d.proxyProtocol(s)
+	ips := d.clusterIPs(s)
+	for _, port := range s.Spec.Ports {
+		if port.Protocol != corev1.ProtocolTCP && port.Protocol != "" {
+			d.problem(s.Namespace, s.Name, "NotServed", fmt.Sprintf("port %s: %s is not served yet, only TCP is", portName(port), port.Protocol))
+			continue
+		}
+		for _, ip := range ips {
+			p := Port{
+				Key: Key{
+					ServicePort: ServicePort{Namespace: s.Namespace, Name: s.Name, Port: port.Name, Protocol: "tcp"},
+					Family:      familyOf(ip),
+				},
+				Affinity: affinity, ProxyProtocol: proxyProtocol,
+			}
+			d.addFrontend(&p, Frontend{Kind: ClusterIP, Addr: ip, Port: uint16(port.Port), Policy: internalPolicy(s)})
+			d.ports = append(d.ports, p)
 		}
 	}
 }
 
-func (d *desired) addPort(s *corev1.Service, clusterIP netip.Addr, port corev1.ServicePort) {
-	if port.Protocol != corev1.ProtocolTCP && port.Protocol != "" {
-		d.problem(s, "NotServed", fmt.Sprintf("port %s: %s is not served yet, only TCP is", portName(port), port.Protocol))
-		return
+// addExternalFrontends adds all frontends but the ClusterIPs. owners are the
+// Services of the ports.
+func (d *desired) addExternalFrontends(owners []*corev1.Service) {
+	addresses := map[*corev1.Service]external{}
+	for i := range d.ports {
+		p, s := &d.ports[i], owners[i]
+		e, known := addresses[s]
+		if !known {
+			e = d.external(s)
+			addresses[s] = e
+		}
+		port := servicePort(s, p.Port)
+		if port.NodePort != 0 {
+			d.addFrontend(p, Frontend{Kind: NodePort, Port: uint16(port.NodePort), Policy: externalPolicy(s)})
+		}
+		for _, f := range e.addrs {
+			if familyOf(f.Addr) == p.Family {
+				f.Port = uint16(port.Port)
+				d.addFrontend(p, f)
+			}
+		}
+		p.SourceRanges = e.ranges[p.Family]
 	}
-	p := Port{Key: Key{
-		ServicePort: ServicePort{Namespace: s.Namespace, Name: s.Name, Port: port.Name, Protocol: "tcp"},
-		Family:      familyOf(clusterIP),
-	}}
-	d.addFrontend(s, &p, Frontend{Kind: ClusterIP, Addr: clusterIP, Port: uint16(port.Port)})
-	if port.NodePort != 0 {
-		d.addFrontend(s, &p, Frontend{Kind: NodePort, Port: uint16(port.NodePort)})
-	}
-	if len(p.Frontends) > 0 {
-		d.ports = append(d.ports, p)
-	}
+}
+
+// servicePort finds the TCP port of a name.
+func servicePort(s *corev1.Service, name string) corev1.ServicePort {
+	i := slices.IndexFunc(s.Spec.Ports, func(p corev1.ServicePort) bool {
+		return p.Name == name && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "")
+	})
+	return s.Spec.Ports[i]
 }
 
 func portName(p corev1.ServicePort) string {
@@ -118,16 +152,6 @@ func portName(p corev1.ServicePort) string {
 		return p.Name
 	}
 	return fmt.Sprint(p.Port)
-}
-
-func (d *desired) addFrontend(s *corev1.Service, p *Port, f Frontend) {
-	c := claim{f, p.Family, p.Protocol}
-	if owner, taken := d.claims[c]; taken {
-		d.problem(s, "AddressTaken", fmt.Sprintf("%s is not served for %s: the older %s has it", f, p.ServicePort, owner))
-		return
-	}
-	d.claims[c] = p.ServicePort
-	p.Frontends = append(p.Frontends, f)
 }
 
 // clusterIPs returns the ClusterIP of each family (Service.spec.clusterIPs; the
@@ -141,7 +165,7 @@ func (d *desired) clusterIPs(s *corev1.Service) []netip.Addr {
 	for _, text := range texts {
 		ip, ok := parseIP(text)
 		if !ok {
-			d.problem(s, "BadAddress", fmt.Sprintf("clusterIP %q is not an IP address", text))
+			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("clusterIP %q is not an IP address", text))
 			continue
 		}
 		ips = append(ips, ip)
@@ -149,29 +173,21 @@ func (d *desired) clusterIPs(s *corev1.Service) []netip.Addr {
 	return ips
 }
 
-// unserved names what a Service asks for and does not get yet.
-func unserved(s *corev1.Service) (missing []string) {
-	spec := &s.Spec
-	if spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		missing = append(missing, "sessionAffinity ClientIP is not honoured yet")
+// affinityOf is the timeout of session affinity, zero if there is none. The API
+// server fills the timeout in; what is without one has its default.
+func affinityOf(s *corev1.Service) time.Duration {
+	if s.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return 0
 	}
-	if p := spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
-		missing = append(missing, "internalTrafficPolicy Local is not honoured yet: endpoints of all nodes are used")
+	seconds := corev1.DefaultClientIPServiceAffinitySeconds
+	if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil && *c.ClientIP.TimeoutSeconds > 0 {
+		seconds = *c.ClientIP.TimeoutSeconds
 	}
-	if spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		missing = append(missing, "externalTrafficPolicy Local is not honoured yet: endpoints of all nodes are used")
-	}
-	if len(spec.ExternalIPs) > 0 {
-		missing = append(missing, "externalIPs are not served yet")
-	}
-	if len(s.Status.LoadBalancer.Ingress) > 0 {
-		missing = append(missing, "load balancer addresses are not served yet")
-	}
-	return missing
+	return time.Duration(seconds) * time.Second
 }
 
-func (d *desired) problem(s *corev1.Service, reason, message string) {
-	d.problems = append(d.problems, Problem{serviceRef(s.Namespace, s.Name), reason, message})
+func (d *desired) problem(namespace, name, reason, message string) {
+	d.problems = append(d.problems, Problem{serviceRef(namespace, name), reason, message})
 }
 
 func serviceRef(namespace, name string) source.Ref {

@@ -11,31 +11,43 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/usher-proxy/usher/proxier/source"
+	"github.com/usher-proxy/usher/balancer"
 )
 
-// desire computes the desired state of the objects on a node with the address
-// 192.0.2.1, and prints it a line a port.
-func desire(t *testing.T, objects ...any) (ports, problems string) {
-	t.Helper()
+// testFacts are those of node-1 with the address 192.0.2.1, in zone-a.
+var testFacts = facts{
+	nodeName: "node-1", zone: "zone-a",
+	nodeIPs:       []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	local:         map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true},
+	own:           map[uint16]bool{11000: true},
+	allowExternal: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+}
+
+func desireOf(objects ...any) *desired {
 	m := memory{changed: make(chan struct{}, 1)}
 	m.set(objects...)
-	list, told := desiredPorts(m.objects, facts{
-		local: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true},
-		own:   map[uint16]bool{11000: true},
-	})
+	return desire(m.objects, testFacts)
+}
+
+// told prints the desired state of the objects on node-1, a line a port.
+func told(objects ...any) (ports, problems string) {
+	d := desireOf(objects...)
 	var p, q []string
-	for _, port := range list {
-		var ends []string
-		for _, e := range port.Endpoints {
-			ends = append(ends, e.Addr.String())
-		}
-		p = append(p, fmt.Sprintf("%s %v -> %s", port.ServicePort, port.Frontends, strings.Join(ends, " ")))
+	for _, port := range d.ports {
+		p = append(p, fmt.Sprintf("%s %v -> %s", port.ServicePort, port.Frontends, addresses(port.Cluster.Endpoints)))
 	}
-	for _, problem := range told {
+	for _, problem := range d.problems {
 		q = append(q, fmt.Sprintf("%s %s: %s", problem.About, problem.Reason, problem.Message))
 	}
 	return strings.Join(p, "\n"), strings.Join(q, "\n")
+}
+
+func addresses(endpoints []balancer.Endpoint) string {
+	var list []string
+	for _, e := range endpoints {
+		list = append(list, e.Addr.String())
+	}
+	return strings.Join(list, " ")
 }
 
 type condition = discoveryv1.EndpointConditions
@@ -136,11 +148,9 @@ func TestDesiredPorts(t *testing.T) {
 		}()}, "default/np [10.96.0.11:80 node port 8080] -> \ndefault/web [10.96.0.10:80] -> ", "loop_detected"},
 		{"the node itself is fine", []any{web(), podSlice("web", "x", "192.0.2.1", ready)},
 			"default/web [10.96.0.10:80] -> 192.0.2.1:8080", ""},
-		{"what is not honoured yet is told", []any{web(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }), one},
-			"default/web [10.96.0.10:80] -> 10.0.0.1:8080", "sessionAffinity"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ports, problems := desire(t, c.objects...)
+			ports, problems := told(c.objects...)
 			if ports != c.ports {
 				t.Errorf("got\n%s\nwant\n%s", ports, c.ports)
 			}
@@ -154,7 +164,7 @@ func TestDesiredPorts(t *testing.T) {
 func TestDesiredPortsOfListenerPortIsALoop(t *testing.T) {
 	s := podSlice("web", "x", "192.0.2.1", condition{})
 	*s.Ports[0].Port = 11000
-	_, problems := desire(t, service("web", "10.96.0.10:80"), s)
+	_, problems := told(service("web", "10.96.0.10:80"), s)
 	if !strings.Contains(problems, "loop_detected") {
 		t.Errorf("problems %q", problems)
 	}
@@ -165,11 +175,7 @@ func TestEndpointKnowsItsPod(t *testing.T) {
 	s := podSlice("web", "x", "10.0.0.1", condition{})
 	s.Endpoints[0].TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: "web-1"}
 	s.Endpoints[0].NodeName, s.Endpoints[0].Zone = &node, &zone
-	ports, _ := desiredPorts(source.Objects{
-		Services: []*corev1.Service{service("web", "10.96.0.10:80")},
-		Slices:   []*discoveryv1.EndpointSlice{s},
-	}, facts{})
-	if e := ports[0].Endpoints[0]; e.Pod != "default/web-1" || e.Node != node || e.Zone != zone {
+	if e := desireOf(service("web", "10.96.0.10:80"), s).ports[0].Cluster.Endpoints[0]; e.Pod != "default/web-1" || e.Node != node || e.Zone != zone {
 		t.Errorf("endpoint %+v", e)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/transparent"
 )
 
 // Retry bounds the search for an endpoint that answers.
@@ -25,40 +26,47 @@ type Retry struct {
 
 // dialer connects to endpoints.
 type dialer struct {
-	net      net.Dialer
-	attempts int
-	total    time.Duration
+	Retry
+	mark uint32 // of our sockets, 0 for none
 }
 
-// newDialer returns a dialer whose sockets carry mark, unless that is 0.
-func newDialer(r Retry, mark uint32) dialer {
+// connect makes one attempt, from an address that need not be the node's; the
+// zero Addr leaves it to routing.
+func (d *dialer) connect(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	// Keep-alive stays at Go's default (15 s): it finds peers that are gone.
-	d := net.Dialer{Timeout: r.Timeout}
-	d.SetMultipathTCP(false) // MPTCP sockets cannot be spliced
-	if mark != 0 {
-		d.Control = func(_, _ string, c syscall.RawConn) error { return setMark(c, mark) }
+	n := net.Dialer{Timeout: d.Timeout}
+	n.SetMultipathTCP(false) // MPTCP sockets cannot be spliced
+	if d.mark != 0 || from.IsValid() {
+		n.Control = func(_, _ string, c syscall.RawConn) error { return d.prepare(c, from) }
 	}
-	return dialer{net: d, attempts: r.Attempts, total: r.Total}
+	return n.DialTCP(ctx, "tcp", netip.AddrPortFrom(from, 0), to)
 }
 
-func setMark(c syscall.RawConn, mark uint32) (err error) {
+// prepare sets what a socket needs before it is bound.
+func (d *dialer) prepare(c syscall.RawConn, from netip.Addr) (err error) {
 	controlErr := c.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark))
+		if d.mark != 0 {
+			err = os.NewSyscallError("setsockopt SO_MARK", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(d.mark)))
+		}
+		if err == nil && from.IsValid() {
+			err = transparent.Prepare(fd)
+		}
 	})
-	return errors.Join(controlErr, os.NewSyscallError("setsockopt SO_MARK", err))
+	return errors.Join(controlErr, err)
 }
 
 // dial picks and connects until an endpoint answers, and writes each attempt
 // into the record. An endpoint is tried once. It gives up when none is left,
 // when its attempts or time are used up, or when the fault is our own. Each
 // attempt asks for the picker anew: the endpoints may have changed meanwhile.
-func (d *dialer) dial(ctx context.Context, picker func() balancer.Picker, r *observe.Record) (*net.TCPConn, balancer.Pick, error) {
-	deadline := time.Now().Add(d.total)
+// source says from which address each is connected to.
+func (d *dialer) dial(ctx context.Context, picker func() balancer.Picker, source func(balancer.Endpoint) netip.Addr, r *observe.Record) (*net.TCPConn, balancer.Pick, error) {
+	deadline := time.Now().Add(d.Total)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var tried []netip.AddrPort
 	last := error(balancer.ErrNoEndpoints)
-	for len(tried) < d.attempts {
+	for len(tried) < d.Attempts {
 		pick, err := picker().Pick(balancer.Request{Client: r.Client.Addr(), Tried: tried})
 		if err != nil {
 			if len(tried) == 0 {
@@ -66,8 +74,11 @@ func (d *dialer) dial(ctx context.Context, picker func() balancer.Picker, r *obs
 			}
 			break
 		}
+		noteAffinity(r, pick.Affinity)
 		start := time.Now()
-		conn, err := d.net.DialTCP(ctx, "tcp", netip.AddrPort{}, pick.Endpoint.Addr)
+		from := source(pick.Endpoint)
+		noteSource(r, from)
+		conn, err := d.connect(ctx, from, pick.Endpoint.Addr)
 		took := time.Since(start)
 		result := dialResult(err)
 		r.Attempts = append(r.Attempts, observe.Attempt{
@@ -89,6 +100,14 @@ func (d *dialer) dial(ctx context.Context, picker func() balancer.Picker, r *obs
 		tried = append(tried, pick.Endpoint.Addr)
 	}
 	return nil, balancer.Pick{}, last
+}
+
+// noteAffinity keeps how affinity led to the first endpoint, unless that one
+// failed and the client got another.
+func noteAffinity(r *observe.Record, result balancer.AffinityResult) {
+	if r.Affinity == "" || balancer.AffinityResult(r.Affinity) == balancer.AffinityHit {
+		r.Affinity = string(result)
+	}
 }
 
 // dialResult names the error of one attempt.

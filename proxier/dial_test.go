@@ -47,9 +47,10 @@ func (p inOrder) Pick(r balancer.Request) (balancer.Pick, error) {
 
 func try(t *testing.T, r Retry, p inOrder) ([]observe.Attempt, error) {
 	t.Helper()
-	d := newDialer(r, 0)
+	d := dialer{r, 0}
+	fromTheNode := func(balancer.Endpoint) netip.Addr { return netip.Addr{} }
 	record := &observe.Record{Start: time.Now()}
-	conn, _, err := d.dial(context.Background(), func() balancer.Picker { return p }, record)
+	conn, _, err := d.dial(context.Background(), func() balancer.Picker { return p }, fromTheNode, record)
 	if err == nil {
 		conn.Close()
 	}

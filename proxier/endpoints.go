@@ -10,31 +10,89 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/source"
 )
 
 // endpoint is an EndpointSlice's endpoint as the choice of usable ones needs it.
 type endpoint struct {
 	balancer.Endpoint
 	ready, serving, terminating bool
+	zones, nodes                []string // for whom it is hinted
 }
 
-// setEndpoints fills in the endpoints of p: the ready ones, or if there is none
-// those that are on their way out and still serve.
+// leaving says whether it is on its way out and still serves.
+func (e endpoint) leaving() bool { return e.serving && e.terminating }
+
+// slicesByService groups the slices of a Service. What cannot belong to one is
+// told and left out.
+func (d *desired) slicesByService(all []*discoveryv1.EndpointSlice) map[serviceName][]*discoveryv1.EndpointSlice {
+	grouped := map[serviceName][]*discoveryv1.EndpointSlice{}
+	for _, s := range all {
+		name := s.Labels[discoveryv1.LabelServiceName]
+		switch {
+		case name == "":
+			d.ignored(s, "it has no label "+discoveryv1.LabelServiceName)
+		case s.AddressType != discoveryv1.AddressTypeIPv4 && s.AddressType != discoveryv1.AddressTypeIPv6:
+			d.ignored(s, fmt.Sprintf("its addressType is %q, not IPv4 or IPv6", s.AddressType))
+		default:
+			d.checkPorts(s)
+			key := serviceName{s.Namespace, name}
+			grouped[key] = append(grouped[key], s)
+		}
+	}
+	return grouped
+}
+
+func (d *desired) ignored(s *discoveryv1.EndpointSlice, why string) {
+	d.problems = append(d.problems, Problem{
+		source.Ref{Kind: "EndpointSlice", Namespace: s.Namespace, Name: s.Name}, "SliceIgnored", "not used: " + why})
+}
+
+// checkPorts tells of ports that nothing can be connected to. A port without a
+// number means all ports to the API, which no Service proxy can serve.
+func (d *desired) checkPorts(s *discoveryv1.EndpointSlice) {
+	for i, port := range s.Ports {
+		if port.Name == nil || port.Port == nil || *port.Port <= 0 || *port.Port > 65535 {
+			d.ignored(s, fmt.Sprintf("ports[%d] has no name or no number", i))
+		}
+	}
+}
+
+// setEndpoints fills in the endpoints of p (CategorizeEndpoints of kube-proxy is
+// the reference). The ClusterSet are the ready endpoints, narrowed by topology
+// hints; the LocalSet are those of this node, which hints never touch. Where no
+// endpoint of a set is ready, those count that are on their way out and still
+// serve.
 func (d *desired) setEndpoints(p *Port) {
 	all := map[netip.AddrPort]endpoint{}
 	for _, slice := range d.slices[serviceName{p.Namespace, p.Name}] {
 		d.addSlice(p, slice, all)
 	}
-	p.Endpoints = usable(all, func(e endpoint) bool { return e.ready })
-	if len(p.Endpoints) == 0 {
-		p.Endpoints = usable(all, func(e endpoint) bool { return e.serving && e.terminating })
+	topology := d.topologyOf(all)
+	p.Cluster.Endpoints = usable(all, func(e endpoint) bool { return e.ready && topology.holds(e) })
+	p.Local.Endpoints = usable(all, func(e endpoint) bool { return e.ready && d.isLocal(e) })
+	if len(p.Cluster.Endpoints) > 0 {
+		p.Cluster.Topology = string(topology.kind)
+	} else {
+		p.Cluster.fallBack(usable(all, endpoint.leaving))
 	}
+	if len(p.Local.Endpoints) == 0 {
+		p.Local.fallBack(usable(all, func(e endpoint) bool { return e.leaving() && d.isLocal(e) }))
+	}
+	p.Local.Silent = len(p.Cluster.Endpoints) > 0
 	slices.SortFunc(p.Excluded, func(a, b Exclusion) int { return strings.Compare(a.Addr, b.Addr) })
 	for _, e := range p.Excluded {
-		d.problems = append(d.problems, Problem{serviceRef(p.Namespace, p.Name), "EndpointExcluded",
-			fmt.Sprintf("%s: endpoint %s is not used: %s", p.ServicePort, e.Addr, e.Reason)})
+		d.problem(p.Namespace, p.Name, "EndpointExcluded", fmt.Sprintf("%s: endpoint %s is not used: %s", p.ServicePort, e.Addr, e.Reason))
 	}
 }
+
+func (e *Eligible) fallBack(leaving []balancer.Endpoint) {
+	e.Endpoints, e.Terminating = leaving, len(leaving) > 0
+}
+
+// isLocal tells an endpoint on this node; one that does not say where it is
+// counts as remote.
+func (d *desired) isLocal(e endpoint) bool { return e.Node != "" && e.Node == d.nodeName }
 
 func usable(all map[netip.AddrPort]endpoint, is func(endpoint) bool) []balancer.Endpoint {
 	var list []balancer.Endpoint
@@ -55,7 +113,7 @@ func (d *desired) addSlice(p *Port, slice *discoveryv1.EndpointSlice, all map[ne
 		return
 	}
 	for _, port := range slice.Ports {
-		if port.Port == nil || *port.Port <= 0 || *port.Port > 65535 || deref(port.Name) != p.Port {
+		if port.Name == nil || *port.Name != p.Port || port.Port == nil || *port.Port <= 0 || *port.Port > 65535 {
 			continue
 		}
 		if protocol := port.Protocol; protocol != nil && *protocol != corev1.ProtocolTCP {
@@ -92,6 +150,14 @@ func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, a
 		ready:       isTrue(from.Conditions.Ready, true),
 		serving:     isTrue(from.Conditions.Serving, true),
 		terminating: isTrue(from.Conditions.Terminating, false),
+	}
+	if hints := from.Hints; hints != nil {
+		for _, z := range hints.ForZones {
+			e.zones = append(e.zones, z.Name)
+		}
+		for _, n := range hints.ForNodes {
+			e.nodes = append(e.nodes, n.Name)
+		}
 	}
 	if other, taken := all[addr]; !taken || e.rank() > other.rank() {
 		all[addr] = e
@@ -138,13 +204,13 @@ func (d *desired) mayNotDial(addr netip.AddrPort, family Family) string {
 
 func (d *desired) isOwnFrontend(addr netip.AddrPort) bool {
 	family := familyOf(addr.Addr())
-	if _, ok := d.claims[claim{Frontend{ClusterIP, addr.Addr(), addr.Port()}, family, "tcp"}]; ok {
+	if _, ok := d.claims[claim{addr.Addr(), addr.Port(), family, "tcp"}]; ok {
 		return true
 	}
 	if !d.local[addr.Addr()] {
 		return false
 	}
-	_, isNodePort := d.claims[claim{Frontend{Kind: NodePort, Port: addr.Port()}, family, "tcp"}]
+	_, isNodePort := d.claims[claim{netip.Addr{}, addr.Port(), family, "tcp"}]
 	return isNodePort || d.own[addr.Port()]
 }
 

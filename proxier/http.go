@@ -2,55 +2,141 @@ package proxier
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/usher-proxy/usher/proxier/health"
+	"github.com/usher-proxy/usher/proxier/source"
 )
 
-// serveHTTP serves health and metrics until ctx is done.
-func (p *Proxier) serveHTTP(ctx context.Context, workers *sync.WaitGroup) {
-	if addr := p.cfg.HealthzAddress; addr != "" {
-		workers.Go(func() { p.serve(ctx, "health", addr, p.health.Handler()) })
-	}
-	if addr := p.cfg.MetricsAddress; addr != "" {
-		workers.Go(func() { p.serve(ctx, "metrics", addr, p.metricsHandler()) })
+// httpServer is what is served beside Services: where, by which flag, and how
+// Events call it when that fails.
+type httpServer struct {
+	what, flag, addr string
+	failure          string
+	server           *http.Server
+}
+
+// serveHTTP serves health and metrics until ctx is done. With BindHardFail, what
+// cannot be listened on is told to fail, which may be called more than once.
+func (p *Proxier) serveHTTP(ctx context.Context, workers *sync.WaitGroup, fail func(error)) {
+	for _, s := range []httpServer{
+		{"health", "--healthz-bind-address", p.cfg.HealthzAddress, "FailedToStartProxierHealthcheck",
+			health.Server(p.health.Handler(p.kube.answered))},
+		{"metrics", "--metrics-bind-address", p.cfg.MetricsAddress, "FailedToStartMetricServer",
+			metricsServer(p.metricsHandler())},
+	} {
+		if s.addr != "" {
+			workers.Go(func() { p.serve(ctx, s, bindRetry, fail) })
+		}
 	}
 }
 
+// maxScrapes is how many may read metrics at a time.
+const maxScrapes = 16
+
+// metricsServer has time for a profile, which takes 30 seconds if not told
+// otherwise.
+func metricsServer(handler http.Handler) *http.Server {
+	server := health.Server(handler)
+	server.WriteTimeout = 2 * time.Minute
+	return server
+}
+
+// metricsHandler serves the paths of kube-proxy's metrics port.
 func (p *Proxier) metricsHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(p.cfg.Registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
-	mux.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "userspace") })
+	mux.Handle("/metrics", metricsOf(p.cfg.Registry))
+	mux.Handle("/metrics/slis", metricsOf(p.kube.slis.registry))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		p.kube.slis.observe("ping", "healthz", true)
+		writeBody(w, "text/plain; charset=utf-8", []byte("ok"))
+	})
+	mux.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) {
+		writeBody(w, "text/plain; charset=utf-8", []byte("userspace"))
+	})
+	mux.HandleFunc("/configz", p.configz)
+	if p.cfg.Profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
 	return mux
+}
+
+func metricsOf(registry *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+}
+
+func (p *Proxier) configz(w http.ResponseWriter, _ *http.Request) {
+	kinds := p.cfg.Configz
+	if kinds == nil {
+		kinds = map[string]any{}
+	}
+	body, err := json.Marshal(kinds)
+	if err != nil {
+		http.Error(w, fmt.Sprintf("cannot show the configuration as JSON: %v", err), http.StatusInternalServerError)
+		return
+	}
+	writeBody(w, "application/json", body)
+}
+
+func writeBody(w http.ResponseWriter, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Write(body)
 }
 
 // bindRetry is how long to wait for an address that somebody else has, as
 // kube-proxy does. Services are served meanwhile.
 const bindRetry = 5 * time.Second
 
-func (p *Proxier) serve(ctx context.Context, what, addr string, handler http.Handler) {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	log := p.cfg.Log.WithField("address", addr)
+// serve warns of a failure once, however often it comes.
+func (p *Proxier) serve(ctx context.Context, s httpServer, retry time.Duration, fail func(error)) {
+	defer context.AfterFunc(ctx, func() { s.server.Close() })()
+	log := p.cfg.Log.WithField("address", s.addr)
+	told := ""
 	for ctx.Err() == nil {
-		ln, err := net.Listen("tcp", addr)
-		if err == nil {
-			log.WithField("address", ln.Addr().String()).Infof("serving %s", what)
-			err = server.Serve(ln)
-		}
-		if errors.Is(err, http.ErrServerClosed) {
+		err := s.listenAndServe(ctx, func(at net.Addr) {
+			p.cfg.Log.WithField("address", at.String()).Infof("serving %s", s.what)
+		})
+		if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
 			return
 		}
-		log.WithError(err).Errorf("cannot serve %s, trying again in %s", what, bindRetry)
+		err = fmt.Errorf("cannot serve %s: %w; make the address free, or choose another with %s", s.what, err, s.flag)
+		if told != err.Error() {
+			told = err.Error()
+			p.cfg.Source.Event(source.Ref{Kind: "Node", Name: p.cfg.NodeName}, s.failure, told)
+			log.Error(told)
+		} else {
+			log.Debug(told)
+		}
+		if p.cfg.BindHardFail {
+			fail(err)
+			return
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(bindRetry):
+		case <-time.After(retry):
 		}
 	}
+}
+
+func (s *httpServer) listenAndServe(ctx context.Context, listening func(net.Addr)) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.addr)
+	if err != nil {
+		return err
+	}
+	listening(listener.Addr())
+	return s.server.Serve(listener)
 }

@@ -23,6 +23,8 @@ type dataPath struct {
 	dialer       dialer
 	halfClose    time.Duration
 	connections  *connections
+	clients      atomic.Pointer[clients]
+	source       *clientSource
 	acceptErrors *occasionally
 }
 
@@ -30,18 +32,26 @@ type dataPath struct {
 // and everything in it; connections only read what is current.
 type listener struct {
 	*dataPath
-	key     Key
-	policy  balancer.Policy
+	key      Key
+	policies map[Set]balancer.Policy
+	shared   *sharedPort
+	sockets  []*socket
+	current  atomic.Pointer[state]
+	active   atomic.Int64 // connections being served
+}
+
+// sharedPort is what the families of a ServicePort have in common.
+type sharedPort struct {
 	metrics *observe.PortMetrics
-	sockets []*socket
-	current atomic.Pointer[state]
-	active  atomic.Int64 // connections being served
+	// affinity is where clients were sent to, as long as the Service wants them to
+	// stay; it outlives its endpoints.
+	affinity *balancer.Affinity
 }
 
 // state is what a connection needs to know of its Port, swapped as one.
 type state struct {
-	port   *Port
-	picker balancer.Picker
+	port    *Port
+	pickers map[Set]balancer.Picker
 	// former are frontends that are the Port's no more, but that the kernel may
 	// still lead here.
 	former []Frontend
@@ -55,40 +65,50 @@ func (s *state) frontend(dst netip.AddrPort) (Frontend, bool) {
 	return find(s.former, dst)
 }
 
-func newListener(d *dataPath, key Key, policy balancer.Policy, metrics *observe.PortMetrics) *listener {
-	return &listener{dataPath: d, key: key, policy: policy, metrics: metrics}
+func newListener(d *dataPath, key Key, newPolicy func() balancer.Policy, shared *sharedPort) *listener {
+	return &listener{dataPath: d, key: key, shared: shared,
+		policies: map[Set]balancer.Policy{ClusterSet: newPolicy(), LocalSet: newPolicy()}}
 }
 
 // update makes the listener serve port from now on; connections already
 // accepted are not touched. The sockets follow: they serve while there is a
-// usable endpoint, and refuse while there is none.
-func (l *listener) update(port *Port, sockets []*socket) error {
-	next := &state{port: port}
+// usable endpoint, and refuse or keep silent while there is none.
+func (l *listener) update(port *Port, sockets []*socket, node *nodeState) error {
 	old := l.current.Load()
-	if old != nil && slices.Equal(old.port.Endpoints, port.Endpoints) {
-		next.picker = old.picker
-	} else {
-		next.picker = l.policy.Picker(port.Endpoints)
-	}
-	if old == nil || len(old.port.Endpoints) != len(port.Endpoints) || len(old.port.Excluded) != len(port.Excluded) {
-		l.metrics.Endpoints(port.Family.String(), len(port.Endpoints), len(port.Excluded))
+	next := &state{port: port, pickers: map[Set]balancer.Picker{}}
+	for _, set := range []Set{ClusterSet, LocalSet} {
+		next.pickers[set] = l.picker(port, set, old)
 	}
 	if old != nil {
 		next.former = withoutAll(append(slices.Clone(old.former), old.port.Frontends...), port.Frontends)
 	}
+	l.shared.metrics.Endpoints(port.Family.String(), len(port.Cluster.Endpoints), len(port.Local.Endpoints), len(port.Excluded))
 	l.current.Store(next)
 	l.sockets = sockets
 	var errs []error
 	for _, s := range l.sockets {
-		errs = append(errs, l.setServing(s, len(port.Endpoints) > 0))
+		errs = append(errs, s.give(l.capture.answer(port, s, node), func(c *net.TCPConn) { l.accept(c, s.set) }, l.acceptFailed))
 	}
 	return errors.Join(errs...)
+}
+
+// picker is the old one if nothing has changed for it.
+func (l *listener) picker(port *Port, set Set, old *state) balancer.Picker {
+	endpoints := port.eligible(set).Endpoints
+	if old != nil && old.port.Affinity == port.Affinity && slices.Equal(old.port.eligible(set).Endpoints, endpoints) {
+		return old.pickers[set]
+	}
+	picker := l.policies[set].Picker(endpoints)
+	if port.Affinity > 0 {
+		picker = l.shared.affinity.Picker(picker, endpoints, port.Affinity)
+	}
+	return picker
 }
 
 // applied tells that the kernel leads here what it should, and nothing else.
 func (l *listener) applied() {
 	if now := l.current.Load(); len(now.former) > 0 {
-		l.current.Store(&state{port: now.port, picker: now.picker})
+		l.current.Store(&state{port: now.port, pickers: now.pickers})
 	}
 }
 
@@ -97,19 +117,9 @@ func withoutAll(list, gone []Frontend) []Frontend {
 	return slices.Compact(list)
 }
 
-func (l *listener) setServing(s *socket, serve bool) error {
-	switch {
-	case serve && !s.serving():
-		return s.serve(l.accept, l.acceptFailed)
-	case !serve && s.serving():
-		return s.refuse()
-	}
-	return nil
-}
-
 // accept gives a new connection its own goroutine. It never blocks.
-func (l *listener) accept(client *net.TCPConn) {
-	c := &connection{listener: l, client: client, record: l.observer.Open(l.metrics)}
+func (l *listener) accept(client *net.TCPConn, set Set) {
+	c := &connection{listener: l, client: client, set: set, record: l.observer.Open(l.shared.metrics)}
 	c.record.ServiceActive = int(l.active.Add(1))
 	c.record.GlobalActive = l.connections.add(c)
 	go c.serve()

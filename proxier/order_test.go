@@ -20,7 +20,7 @@ type watched struct {
 	broken bool
 }
 
-func (w *watched) apply(_ context.Context, served []*listener, _ nodeAddresses, _ bool) map[Family]error {
+func (w *watched) apply(_ context.Context, _ []*listener, _ *nodeState, _ bool) map[Family]error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.look("apply")
@@ -67,7 +67,6 @@ func (w *watched) last() string {
 func newWatchedScene(t *testing.T, change ...func(*Config)) (*scene, *watched) {
 	w := &watched{}
 	return newSceneWith(t, func(p *Proxier) {
-		w.node = p.node.addresses
 		p.data.capture = w
 	}, change...), w
 }

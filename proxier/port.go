@@ -4,7 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/balancer"
 )
@@ -44,6 +48,16 @@ func (f Family) wildcard() netip.Addr {
 	return netip.IPv4Unspecified()
 }
 
+// ipFamily is what Kubernetes calls it.
+func (f Family) ipFamily() corev1.IPFamily { return corev1.IPFamily(f.String()) }
+
+func ipFamilies(families []Family) (list []corev1.IPFamily) {
+	for _, f := range families {
+		list = append(list, f.ipFamily())
+	}
+	return list
+}
+
 func familyOf(a netip.Addr) Family {
 	if a.Is4() {
 		return IPv4
@@ -64,16 +78,52 @@ type Kind string
 
 // The kinds of frontends.
 const (
-	ClusterIP Kind = "cluster"
-	NodePort  Kind = "node_port"
+	ClusterIP    Kind = "cluster"
+	NodePort     Kind = "node_port"
+	ExternalIP   Kind = "external"
+	LoadBalancer Kind = "load_balancer"
 )
 
+// Set names the endpoints that are eligible for a client.
+type Set string
+
+// The sets of eligible endpoints.
+const (
+	ClusterSet Set = "cluster" // endpoints of all nodes, narrowed by topology hints
+	LocalSet   Set = "local"   // endpoints on this node
+)
+
+// Policy is how a frontend's clients get their Set. It follows the address that
+// they dial (Service.spec.internalTrafficPolicy and externalTrafficPolicy).
+type Policy string
+
+// The policies.
+const (
+	// Cluster gives everybody the ClusterSet.
+	Cluster Policy = "Cluster"
+	// InternalLocal gives everybody the LocalSet.
+	InternalLocal Policy = "InternalLocal"
+	// ExternalLocal gives the LocalSet to clients outside of this node. Clients
+	// on it get the ClusterSet: nobody needs a load balancer to find them a
+	// better node, and no hop is saved.
+	ExternalLocal Policy = "ExternalLocal"
+)
+
+// set is the Set for a client that is, or is not, on this node.
+func (p Policy) set(here bool) Set {
+	if p == InternalLocal || p == ExternalLocal && !here {
+		return LocalSet
+	}
+	return ClusterSet
+}
+
 // Frontend is one address that clients dial. Addr is the zero Addr for a
-// NodePort: every address of the node.
+// NodePort: every address of the node that --nodeport-addresses chooses.
 type Frontend struct {
-	Kind Kind
-	Addr netip.Addr
-	Port uint16
+	Kind   Kind
+	Addr   netip.Addr
+	Port   uint16
+	Policy Policy
 }
 
 func (f Frontend) String() string {
@@ -83,10 +133,26 @@ func (f Frontend) String() string {
 	return netip.AddrPortFrom(f.Addr, f.Port).String()
 }
 
+// promisesSource says whether the endpoint is to see the client's own address,
+// as the documentation of Kubernetes promises in two cases.
+func (f Frontend) promisesSource() bool { return f.Kind == ClusterIP || f.Policy == ExternalLocal }
+
 // Exclusion is an endpoint that is not used, and why.
 type Exclusion struct {
 	Addr   string
 	Reason string
+}
+
+// Eligible are the endpoints of a Set.
+type Eligible struct {
+	Endpoints []balancer.Endpoint // sorted by address
+	// Terminating says that they are on their way out: no ready one is left.
+	Terminating bool
+	// Topology is the hint by which they were chosen, node or zone; empty: none.
+	Topology string
+	// Silent says what a client gets while there are none: silence, because
+	// another node has some and a load balancer will find it, or a refusal.
+	Silent bool
 }
 
 // Port is what one Service port should look like right now. It is a plain
@@ -94,16 +160,45 @@ type Exclusion struct {
 type Port struct {
 	Key
 	Frontends []Frontend
-	Endpoints []balancer.Endpoint // usable ones, sorted by address
-	Excluded  []Exclusion
+	// SourceRanges are the clients that may use the LoadBalancer frontends; nil:
+	// all (Service.spec.loadBalancerSourceRanges).
+	SourceRanges   []netip.Prefix
+	Cluster, Local Eligible
+	Excluded       []Exclusion
+	// Affinity is for how long after its last connection a client stays with its
+	// endpoint; zero: it does not (Service.spec.sessionAffinity).
+	Affinity time.Duration
+	// ProxyProtocol is the version of the PROXY protocol header that endpoints
+	// get; zero: none.
+	ProxyProtocol byte
+}
+
+// eligible are the endpoints of a Set.
+func (p *Port) eligible(s Set) *Eligible {
+	if s == LocalSet {
+		return &p.Local
+	}
+	return &p.Cluster
+}
+
+// admits says whether a client may use a frontend.
+func (p *Port) admits(client netip.Addr, f Frontend) bool {
+	return f.Kind != LoadBalancer || p.SourceRanges == nil || contains(p.SourceRanges, client)
+}
+
+func contains(prefixes []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // find returns the frontend that a client reaches by dialling dst. A NodePort is
-// reached by any address, as only the node's own get here.
+// reached by any address, as only the node's own get here; an address of a load
+// balancer may be one of them, and comes first.
 func find(frontends []Frontend, dst netip.AddrPort) (Frontend, bool) {
-	for _, f := range frontends {
-		if f.Port == dst.Port() && (f.Kind == NodePort || f.Addr == dst.Addr()) {
-			return f, true
+	for _, addr := range []netip.Addr{dst.Addr(), {}} {
+		for _, f := range frontends {
+			if f.Addr == addr && f.Port == dst.Port() {
+				return f, true
+			}
 		}
 	}
 	return Frontend{}, false

@@ -1,11 +1,11 @@
 package proxier
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -27,15 +27,17 @@ type Proxier struct {
 	records   *observe.Log
 	observed  *observe.Metrics
 	metrics   *metrics
+	kube      *kubeMetrics
 	health    *health.Proxy
+	checks    *health.Services
 	newPolicy func() balancer.Policy
+	source    *clientSource
 	reporter  reporter
 
 	listeners map[Key]*listener
-	ports     map[ServicePort]*observe.PortMetrics
-	unused    []*socket   // of no use, but rules may still lead to them
-	draining  []*listener // closed, but with connections left
-	nodeIPs   []netip.Addr
+	shared    map[ServicePort]*sharedPort
+	unused    []*socket     // of no use, but rules may still lead to them
+	draining  []*listener   // closed, but with connections left
 	ready     chan struct{} // closed after the first successful pass
 }
 
@@ -53,31 +55,37 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	p := &Proxier{
 		cfg: cfg, node: node, newPolicy: newPolicy,
 		records:   observe.NewLog(cfg.Log),
-		health:    health.New(2 * cfg.SyncPeriod),
 		reporter:  reporter{log: cfg.Log, event: cfg.Source.Event},
 		listeners: map[Key]*listener{},
-		ports:     map[ServicePort]*observe.PortMetrics{},
+		shared:    map[ServicePort]*sharedPort{},
 		ready:     make(chan struct{}),
 	}
-	capture, mark, err := p.chooseCapture(ctx)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if err != nil {
+	if p.source, err = newClientSource(cfg.ReturnMark); err != nil {
 		return nil, err
 	}
+	capture, mark, err := p.chooseCapture(ctx)
+	if err = cmp.Or(ctx.Err(), err); err != nil {
+		p.source.paths.Close()
+		return nil, err
+	}
+	families := capture.families()
+	p.health = health.New(2*cfg.SyncPeriod, ipFamilies(families)...)
+	p.checks = health.NewServices(p.health.Healthy)
 	p.observed = observe.NewMetrics(cfg.Registry, p.records)
 	p.metrics = newMetrics(cfg.Registry)
+	p.kube = newKubeMetrics(cfg.Registry, capture.String() == "iptables", families...)
 	p.data = &dataPath{
 		log:          cfg.Log,
 		observer:     observe.New(cfg.NodeName, p.records, p.observed, cfg.OnRecord),
 		capture:      capture,
 		balancerName: cfg.Balancer,
-		dialer:       newDialer(cfg.Retry, mark),
+		dialer:       dialer{cfg.Retry, mark},
+		source:       p.source,
 		halfClose:    cfg.HalfCloseTimeout,
 		connections:  newConnections(),
 		acceptErrors: &occasionally{interval: 10 * time.Second},
 	}
+	p.data.clients.Store(newClients(cfg.LocalPods, nil, node.addresses().all(), p.source.device))
 	return p, nil
 }
 
@@ -91,20 +99,29 @@ func (p *Proxier) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default: // one reason is enough
+		}
+		stop()
+	}
 	workers.Go(func() {
 		if err := p.cfg.Source.Run(running); err != nil && running.Err() == nil {
-			failed <- err
-			stop()
+			fail(err)
 		}
 	})
 	workers.Go(func() { p.node.run(running) })
-	p.serveHTTP(running, &workers)
+	asked, noMoreAsked := context.WithCancel(context.Background()) // also while stopping: to say so
+	defer noMoreAsked()
+	p.serveHTTP(asked, &workers, fail)
 	writing, stopWriting := context.WithCancel(context.Background())
 	writer.Go(func() { p.records.Run(writing) })
 
 	p.loop(running)
 	err := p.shutdown()
 	stop()
+	noMoreAsked()
 	workers.Wait()
 	stopWriting()
 	writer.Wait()
@@ -130,8 +147,9 @@ func (p *Proxier) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-p.cfg.Source.Changed():
-			p.health.Queued()
+			p.kube.queued()
 		case <-p.node.changed:
+			p.source.paths.Forget()
 			if !p.node.refresh() {
 				continue
 			}
@@ -158,19 +176,22 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 		return p.cfg.SyncPeriod
 	}
 	start := time.Now()
-	p.setNode(objects.Node)
-	addresses := p.node.addresses()
-	ports, problems := desiredPorts(objects, facts{
-		local: addresses.all(), own: p.data.capture.own(), loopbackAllow: p.cfg.AllowLoopbackEndpoints,
-	})
+	p.health.Queued() // also a pass that hangs is one that is not applied
+	p.kube.began(objects)
+	p.health.Node(objects.Node, objects.ExpectsNode)
+	node := p.nodeState(objects.Node)
+	d := desire(objects, p.facts(node))
+	node.open = d.openPorts()
+	p.data.clients.Store(node.clients)
 
 	gone := maps.Clone(p.listeners)
 	var unused []*socket
 	missing := false
-	for i := range ports {
-		port := &ports[i]
+	problems := d.problems
+	for i := range d.ports {
+		port := &d.ports[i]
 		delete(gone, port.Key)
-		old, errs := p.servePort(port)
+		old, errs := p.servePort(port, node)
 		unused = append(unused, old...)
 		for _, err := range errs {
 			missing = true
@@ -179,24 +200,61 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 		}
 	}
 	served := p.served(gone)
-	failed := p.data.capture.apply(ctx, served, addresses, verify)
+	failed := p.data.capture.apply(ctx, served, node, verify)
 	closed := p.settle(served, gone, unused, failed)
+	problems = append(problems, p.syncChecks(d.checks, node)...)
 	p.data.connections.makeRoom(countSockets(served))
 	if ctx.Err() == nil {
 		problems = append(problems, p.failures(failed)...)
+		problems = append(problems, p.source.problems(p.cfg.NodeName)...)
 		p.reporter.report(problems)
 	}
+	p.measure(d.ports, time.Since(start), failed)
 	p.metrics.pass(time.Since(start), len(failed) == 0, len(served), problems)
-	switch {
-	case len(failed) > 0:
-		p.health.Queued() // if it was not: something is not applied
+	if len(failed) > 0 {
+		p.health.Synced(p.written(failed)...)
 		return min(retryAfter, p.cfg.SyncPeriod)
-	case missing && closed:
+	}
+	if missing && closed {
 		return 0 // what was in the way of the missing ones may be gone now
 	}
 	p.setReady()
-	p.health.Synced()
+	p.health.Synced(p.written(failed)...)
 	return p.cfg.SyncPeriod
+}
+
+// written are the families that the capture has not failed for.
+func (p *Proxier) written(failed map[Family]error) (families []corev1.IPFamily) {
+	return ipFamilies(slices.DeleteFunc(p.data.capture.families(), func(f Family) bool { return failed[f] != nil }))
+}
+
+func (p *Proxier) measure(ports []Port, took time.Duration, failed map[Family]error) {
+	p.kube.noLocalEndpoints(ports)
+	for _, family := range p.data.capture.families() {
+		p.kube.ended(family, took, failed[family])
+	}
+}
+
+// nodeState is this node as it is now.
+func (p *Proxier) nodeState(node *corev1.Node) *nodeState {
+	addresses := p.node.addresses()
+	n := &nodeState{addresses: addresses, nodeIPs: p.cfg.NodeIPs, nodePorts: p.cfg.NodePortAddresses,
+		clients: newClients(p.cfg.LocalPods, node, addresses.all(), p.source.device)}
+	if len(n.nodeIPs) == 0 {
+		n.nodeIPs = nodeIPsOf(node)
+	}
+	if node != nil {
+		n.zone = node.Labels[corev1.LabelTopologyZone]
+	}
+	return n
+}
+
+func (p *Proxier) facts(node *nodeState) facts {
+	return facts{
+		nodeName: p.cfg.NodeName, zone: node.zone, nodeIPs: node.nodeIPs,
+		local: node.addresses.all(), own: p.data.capture.own(),
+		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints,
+	}
 }
 
 func countSockets(listeners []*listener) (n int) {
@@ -218,19 +276,20 @@ func (p *Proxier) failures(failed map[Family]error) (problems []Problem) {
 
 // servePort brings the listener of a Port up to date, making it if need be. The
 // sockets that it no longer needs are returned: they must outlive their rules.
-func (p *Proxier) servePort(port *Port) (unused []*socket, errs []error) {
+func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, errs []error) {
+	shared := p.sharedPort(port)
 	l := p.listeners[port.Key]
 	if l == nil {
-		l = newListener(p.data, port.Key, p.newPolicy(), p.portMetrics(port.ServicePort))
+		l = newListener(p.data, port.Key, p.newPolicy, shared)
 		p.listeners[port.Key] = l
 	}
-	sockets, errs := p.data.capture.sockets(port, l.sockets)
+	sockets, errs := p.data.capture.sockets(port, l.sockets, node)
 	for _, s := range l.sockets {
 		if !slices.Contains(sockets, s) {
 			unused = append(unused, s)
 		}
 	}
-	if err := l.update(port, sockets); err != nil {
+	if err := l.update(port, sockets, node); err != nil {
 		errs = append(errs, err)
 	}
 	return unused, errs
@@ -284,20 +343,37 @@ func (p *Proxier) forgetDrained() {
 		if l.active.Load() > 0 {
 			return false
 		}
-		p.forgetMetrics(l.key)
+		p.forgetShared(l.key)
 		return true
 	})
 }
 
-func (p *Proxier) portMetrics(s ServicePort) *observe.PortMetrics {
-	if p.ports[s] == nil {
-		p.ports[s] = p.observed.Port(s.Namespace, s.Name, s.Port, s.Protocol)
+// maxAffineClients bounds the memory of one ServicePort to about 16 MB.
+const maxAffineClients = 1 << 16
+
+// sharedPort is what the families of a ServicePort share. What is remembered of
+// clients is forgotten when the Service no longer wants affinity.
+func (p *Proxier) sharedPort(port *Port) *sharedPort {
+	s := p.shared[port.ServicePort]
+	if s == nil {
+		s = &sharedPort{metrics: p.observed.Port(port.Namespace, port.Name, port.Port, port.Protocol)}
+		p.shared[port.ServicePort] = s
 	}
-	return p.ports[s]
+	switch {
+	case port.Affinity == 0 && s.affinity != nil:
+		s.affinity = nil
+		s.metrics.NoAffinity()
+	case port.Affinity > 0 && s.affinity == nil:
+		s.affinity = balancer.NewAffinity(maxAffineClients)
+	}
+	if s.affinity != nil {
+		s.metrics.Affinity(s.affinity.Len(), s.affinity.Evicted())
+	}
+	return s
 }
 
-// forgetMetrics drops the series of a ServicePort that no listener is left of.
-func (p *Proxier) forgetMetrics(key Key) {
+// forgetShared drops what is left of a ServicePort without listeners.
+func (p *Proxier) forgetShared(key Key) {
 	for _, family := range []Family{IPv4, IPv6} {
 		if p.listeners[Key{key.ServicePort, family}] != nil {
 			return
@@ -308,9 +384,9 @@ func (p *Proxier) forgetMetrics(key Key) {
 			return
 		}
 	}
-	if m := p.ports[key.ServicePort]; m != nil {
-		m.Forget()
-		delete(p.ports, key.ServicePort)
+	if s := p.shared[key.ServicePort]; s != nil {
+		s.metrics.Forget()
+		delete(p.shared, key.ServicePort)
 	}
 }
 
@@ -318,6 +394,7 @@ func (p *Proxier) forgetMetrics(key Key) {
 // the connections.
 func (p *Proxier) shutdown() error {
 	p.health.Stopping()
+	p.checks.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	err := p.data.capture.remove(ctx)
@@ -338,6 +415,7 @@ func (p *Proxier) shutdown() error {
 	if n := p.data.connections.drain(ctx); n > 0 {
 		p.cfg.Log.Warnf("ended %d connections that were still open", n)
 	}
+	p.source.paths.Close()
 	return err
 }
 
@@ -346,21 +424,5 @@ func (p *Proxier) setReady() {
 	case <-p.ready:
 	default:
 		close(p.ready)
-	}
-}
-
-// setNode takes what matters from the own Node object.
-func (p *Proxier) setNode(node *corev1.Node) {
-	p.health.Node(node)
-	p.nodeIPs = nil
-	if node == nil {
-		return
-	}
-	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
-		for _, a := range node.Status.Addresses {
-			if ip, ok := parseIP(a.Address); ok && a.Type == kind {
-				p.nodeIPs = append(p.nodeIPs, ip)
-			}
-		}
 	}
 }

@@ -11,12 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is one bound TCP socket. Its state is the answer that clients get:
-// listening it serves, otherwise it refuses (ECONNREFUSED); it keeps its port in
-// both. It belongs to the reconcile loop; only its accept goroutine runs beside.
+// socket is one bound TCP socket. Its state is the answer that clients get, and
+// it keeps its port whatever that is. It belongs to the reconcile loop; only its
+// accept goroutine runs beside.
 type socket struct {
 	addr netip.AddrPort
+	// set is the one for which connections arrive here; empty: each client's.
+	set  Set
 	fd   int
+	now  answer
 	ln   *net.TCPListener // a duplicate for the accept goroutine, nil if there is none
 	done chan struct{}    // closed when the accept goroutine has ended
 }
@@ -88,13 +91,47 @@ func (s *socket) refuse() error {
 		<-s.done
 		s.ln = nil
 	}
-	return setReuse(s.fd, false)
+	s.now.listen = false
+	return errors.Join(setReuse(s.fd, false), s.filter(refusing))
 }
 
-func (s *socket) serving() bool { return s.ln != nil }
+// give makes want the answer from now on. handle gets every accepted connection
+// and must not block; onError is told why connections cannot be accepted for
+// the moment.
+func (s *socket) give(want answer, handle func(*net.TCPConn), onError func(error)) (err error) {
+	if s.now.equal(want) {
+		return nil
+	}
+	switch {
+	case !want.listen:
+		err = s.refuse()
+	case s.ln != nil:
+		err = s.filter(want)
+	default:
+		err = errors.Join(s.filter(want), s.serve(handle, onError))
+	}
+	if err == nil {
+		s.now = want
+	}
+	return err
+}
 
-// serve listens, and hands every accepted connection to handle, which must not
-// block. onError is told why connections cannot be accepted for the moment.
+// filter makes the socket as deaf as an answer wants it.
+func (s *socket) filter(want answer) error {
+	deaf := want.limited && len(want.only) <= maxFilterPrefixes
+	switch {
+	case deaf:
+		s.now.limited = true // even if it fails half way
+		return setFilter(s.fd, want.only)
+	case s.now.limited:
+		if err := clearFilter(s.fd); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve listens, and hands every accepted connection to handle.
 func (s *socket) serve(handle func(*net.TCPConn), onError func(error)) error {
 	if err := setReuse(s.fd, true); err != nil {
 		return err
@@ -151,7 +188,7 @@ func acceptLoop(ln *net.TCPListener, done chan<- struct{}, handle func(*net.TCPC
 
 // close gives the port up.
 func (s *socket) close() {
-	s.refuse()
+	s.refuse() // whatever it says, the descriptor goes
 	unix.Close(s.fd)
 }
 

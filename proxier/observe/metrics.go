@@ -16,6 +16,8 @@ type Metrics struct {
 	attempts    *prometheus.CounterVec
 	retries     *prometheus.CounterVec
 	endpoints   *prometheus.GaugeVec
+	affinity    *prometheus.GaugeVec
+	evicted     *prometheus.CounterVec
 	connect     prometheus.Histogram
 }
 
@@ -35,13 +37,15 @@ func NewMetrics(registry prometheus.Registerer, log *Log) *Metrics {
 		attempts:    counter("usher_connect_attempts_total", "Attempts to connect to an endpoint, by result.", "result"),
 		retries:     counter("usher_retries_total", "Attempts after the first one of a connection."),
 		endpoints:   gauge("usher_endpoints", "Endpoints of a Service port, by state.", "family", "state"),
+		affinity:    gauge("usher_affinity_clients", "Clients whose endpoint is remembered for session affinity."),
+		evicted:     counter("usher_affinity_evicted_total", "Clients forgotten before their time to make room for others."),
 		connect: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "usher_connect_duration_seconds",
 			Help:    "Time that successful attempts to connect to an endpoint took.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
 		}),
 	}
-	registry.MustRegister(m.connections, m.active, m.bytes, m.closes, m.attempts, m.retries, m.endpoints, m.connect,
+	registry.MustRegister(m.connections, m.active, m.bytes, m.closes, m.attempts, m.retries, m.endpoints, m.affinity, m.evicted, m.connect,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "usher_log_dropped_total",
 			Help: "Connection records dropped because nobody read the log fast enough.",
@@ -63,6 +67,7 @@ type PortMetrics struct {
 	bytesIn     prometheus.Counter
 	bytesOut    prometheus.Counter
 	retries     prometheus.Counter
+	evicted     uint64 // as Affinity was told last
 }
 
 // Port returns the metrics of a Service port.
@@ -78,11 +83,28 @@ func (m *Metrics) Port(namespace, service, port, protocol string) *PortMetrics {
 	}
 }
 
-// Endpoints sets how many endpoints of a family are usable and how many were
-// left out.
-func (p *PortMetrics) Endpoints(family string, usable, excluded int) {
-	p.all.endpoints.WithLabelValues(p.namespace, p.service, p.port, p.protocol, family, "usable").Set(float64(usable))
-	p.all.endpoints.WithLabelValues(p.namespace, p.service, p.port, p.protocol, family, "excluded").Set(float64(excluded))
+// Endpoints sets how many endpoints of a family are usable, how many there are
+// on this node, and how many were left out.
+func (p *PortMetrics) Endpoints(family string, usable, local, excluded int) {
+	for state, n := range map[string]int{"usable": usable, "local": local, "excluded": excluded} {
+		p.all.endpoints.WithLabelValues(p.namespace, p.service, p.port, p.protocol, family, state).Set(float64(n))
+	}
+}
+
+// Affinity sets how many clients are remembered, and how many ever had to be
+// forgotten before their time. It belongs to one goroutine.
+func (p *PortMetrics) Affinity(clients int, evicted uint64) {
+	l := []string{p.namespace, p.service, p.port, p.protocol}
+	p.all.affinity.WithLabelValues(l...).Set(float64(clients))
+	p.all.evicted.WithLabelValues(l...).Add(float64(evicted - p.evicted))
+	p.evicted = evicted
+}
+
+// NoAffinity drops what Affinity has set.
+func (p *PortMetrics) NoAffinity() {
+	l := []string{p.namespace, p.service, p.port, p.protocol}
+	p.all.affinity.DeleteLabelValues(l...)
+	p.evicted = 0
 }
 
 // Forget deletes the series of a Service port that is gone.
@@ -90,6 +112,7 @@ func (p *PortMetrics) Forget() {
 	l := prometheus.Labels{"namespace": p.namespace, "service": p.service, "port_name": p.port, "protocol": p.protocol}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		p.all.connections, p.all.active, p.all.bytes, p.all.closes, p.all.attempts, p.all.retries, p.all.endpoints,
+		p.all.affinity, p.all.evicted,
 	} {
 		v.DeletePartialMatch(l)
 	}

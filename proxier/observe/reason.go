@@ -18,6 +18,7 @@ const (
 	RetriesExhausted   Reason = "retries_exhausted"
 	NoEndpoints        Reason = "no_endpoints"
 	DirectAccess       Reason = "direct_access_denied"
+	SourceDenied       Reason = "source_denied"
 	LimitGlobal        Reason = "limit_global"
 	OutOfFiles         Reason = "res_fds"
 	OutOfMemory        Reason = "res_mem"
@@ -58,6 +59,7 @@ var meanings = map[Reason]meaning{
 	RetriesExhausted:   {"SX", SideBackend, "connect", "no endpoint could be connected to"},
 	NoEndpoints:        {"NE", SideProxy, "pick", "the Service has no usable endpoint"},
 	DirectAccess:       {"PA", SideProxy, "accept", "the client dialled the listener port itself, not a Service address"},
+	SourceDenied:       {"PS", SideProxy, "accept", "the client is outside of loadBalancerSourceRanges"},
 	LimitGlobal:        {"PG", SideProxy, "accept", "usher serves as many connections as it may"},
 	OutOfFiles:         {"RF", SideProxy, "connect", "usher is out of file descriptors"},
 	OutOfMemory:        {"RM", SideProxy, "connect", "the kernel is out of memory for sockets"},

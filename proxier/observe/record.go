@@ -44,15 +44,19 @@ type Record struct {
 	Protocol                     string // tcp
 	Family                       int    // 4 or 6
 
-	Client   netip.AddrPort
-	VIP      netip.AddrPort // what the client dialled
-	VIPKind  string         // cluster or node_port
-	Listener netip.AddrPort // the local address that it was accepted on
+	Client     netip.AddrPort
+	ClientKind string         // node, pod or external: where it is, seen from this node
+	VIP        netip.AddrPort // what the client dialled
+	VIPKind    string         // cluster, node_port, external or load_balancer
+	Listener   netip.AddrPort // the local address that it was accepted on
 
 	Backend   balancer.Endpoint // the endpoint that answered, zero if none
 	LocalPort uint16            // our source port towards it
+	Source    string            // client or node: whose address it sees
 	Balancer  string
-	Eligible  int // endpoints to choose from when it was accepted
+	Affinity  string // hit, new or broken: what session affinity had to do with the choice; empty: none
+	Set       string // cluster or local: which endpoints were eligible for the client
+	Eligible  int    // how many these were when it was accepted
 	// ServiceActive and GlobalActive are the connections being served when it
 	// was accepted, itself included: of its Service port, and in all.
 	ServiceActive, GlobalActive int
@@ -98,12 +102,15 @@ func (r *Record) Fields() map[string]any {
 	}
 	if r.Backend.Addr.IsValid() {
 		f["backend_ip"], f["backend_port"] = r.Backend.Addr.Addr().String(), r.Backend.Addr.Port()
-		f["local_port"] = r.LocalPort
+		f["local_port"], f["source"] = r.LocalPort, r.Source
 		f["backend_local"] = r.Backend.Node != "" && r.Backend.Node == r.Node
 		setIf(f, "backend_pod", r.Backend.Pod)
 		setIf(f, "backend_node", r.Backend.Node)
 		setIf(f, "backend_zone", r.Backend.Zone)
 	}
+	setIf(f, "client_ip_kind", r.ClientKind)
+	setIf(f, "set", r.Set)
+	setIf(f, "affinity", r.Affinity)
 	setIf(f, "errno", r.Errno)
 	return f
 }

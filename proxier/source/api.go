@@ -28,7 +28,10 @@ const nodePatience = 5 * time.Second
 type Config struct {
 	REST     *rest.Config // from RESTConfig; it is copied
 	NodeName string       // of the own Node; "" if there is none
-	Log      logrus.FieldLogger
+	// ServiceProxyName chooses the Services whose label
+	// service.kubernetes.io/service-proxy-name says so; "" those without it.
+	ServiceProxyName string
+	Log              logrus.FieldLogger
 }
 
 // API is the Source that lists and watches an API server. All methods may be
@@ -54,9 +57,8 @@ var _ Source = (*API)(nil)
 
 // NewAPI returns a source that is empty until Run. An API server that cannot
 // be reached is no error: Run waits for it.
-func NewAPI(c Config) (*API, error) { return newAPI(c, ordinaryServices()) }
-
-func newAPI(c Config, ours filter) (*API, error) {
+func NewAPI(c Config) (*API, error) {
+	ours := servicesOf(c.ServiceProxyName)
 	routeKlog(c.Log)
 	a := &API{log: c.Log, changed: newSignal(), nodeRefused: make(chan struct{}, 1)}
 	a.rest = a.clientConfig(c.REST)
@@ -83,8 +85,10 @@ func newAPI(c Config, ours filter) (*API, error) {
 func (a *API) clientConfig(given *rest.Config) *rest.Config {
 	config := rest.CopyConfig(given)
 	config.UserAgent = "usher"
-	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	config.ContentType = runtime.ContentTypeProtobuf
+	if config.ContentType == "" {
+		config.ContentType = runtime.ContentTypeProtobuf
+	}
+	config.AcceptContentTypes = config.ContentType + "," + runtime.ContentTypeJSON
 	if config.QPS == 0 { // three watches and a few Events; client-go's 5 would hold back a burst of Events
 		config.QPS, config.Burst = 20, 40
 	}
@@ -190,6 +194,8 @@ func (a *API) Objects() (Objects, bool) {
 	objects := Objects{
 		Services: list[*corev1.Service](a.services),
 		Slices:   list[*discoveryv1.EndpointSlice](a.slices),
+
+		ExpectsNode: a.node != nil,
 	}
 	if a.node != nil {
 		if nodes := list[*corev1.Node](a.node); len(nodes) > 0 {
@@ -219,6 +225,8 @@ func (a *API) uidOf(about Ref) types.UID {
 	switch {
 	case about.Kind == "Service":
 		cached, _, _ = a.services.GetStore().GetByKey(about.Namespace + "/" + about.Name)
+	case about.Kind == "EndpointSlice":
+		cached, _, _ = a.slices.GetStore().GetByKey(about.Namespace + "/" + about.Name)
 	case about.Kind == "Node" && a.node != nil:
 		cached, _, _ = a.node.GetStore().GetByKey(about.Name)
 	}

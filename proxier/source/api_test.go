@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 )
 
 func newTestAPI(t *testing.T, f *fakeAPI, log *logbook) *API {
@@ -70,12 +69,10 @@ func TestAPISelectors(t *testing.T) {
 	}
 }
 
-// A later usher will serve only the Services that name it.
-func TestAPISelectorIsAParameter(t *testing.T) {
+// Beside another proxy, usher serves only the Services that name it.
+func TestAPIServesTheServicesOfItsProxyName(t *testing.T) {
 	f := newFakeAPI(t)
-	ours := ordinaryServices()
-	ours.services = labels.SelectorFromSet(labels.Set{labelProxyName: "usher"})
-	a, err := newAPI(Config{REST: f.config(), Log: newLogbook(t)}, ours)
+	a, err := NewAPI(Config{REST: f.config(), Log: newLogbook(t), ServiceProxyName: "usher"})
 	if err != nil {
 		t.Fatal(err)
 	}

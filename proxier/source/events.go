@@ -72,7 +72,7 @@ func (e *events) event(about Ref, reason, message string) *corev1.Event {
 			Name:      eventutil.GenerateEventName(about.Name, now.UnixNano()),
 		},
 		InvolvedObject: corev1.ObjectReference{
-			Kind: about.Kind, APIVersion: "v1", Namespace: about.Namespace, Name: about.Name, UID: e.uidOf(about),
+			Kind: about.Kind, APIVersion: about.apiVersion(), Namespace: about.Namespace, Name: about.Name, UID: e.uidOf(about),
 		},
 		Type:           corev1.EventTypeWarning,
 		Reason:         reason,

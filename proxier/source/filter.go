@@ -25,6 +25,16 @@ func ordinaryServices() filter {
 	return filter{services: lacks(labelProxyName), slices: lacks(corev1.IsHeadlessService)}
 }
 
+// servicesOf is the filter of the proxy of that name; the empty name is that of
+// the ordinary one.
+func servicesOf(proxyName string) filter {
+	if proxyName == "" {
+		return ordinaryServices()
+	}
+	ours := labels.SelectorFromSet(labels.Set{labelProxyName: proxyName})
+	return filter{services: ours, slices: lacks(corev1.IsHeadlessService)}
+}
+
 func lacks(label string) labels.Selector {
 	requirement, err := labels.NewRequirement(label, selection.DoesNotExist, nil)
 	if err != nil {

@@ -64,7 +64,7 @@ const brokenService = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\nsp
 
 func newTestManifests(t *testing.T, log *logbook, paths ...string) *Manifests {
 	t.Helper()
-	m, err := NewManifests(paths, "n1", log)
+	m, err := NewManifests(paths, "n1", "", log)
 	if err != nil {
 		t.Fatal(err)
 	}

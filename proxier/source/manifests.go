@@ -39,13 +39,10 @@ var _ Source = (*Manifests)(nil)
 
 // NewManifests reads Services, EndpointSlices, Endpoints and Nodes from files,
 // and from the *.yaml, *.yml and *.json in folders. nodeName is the own Node's
-// name. It returns an error only if a path does not exist: what is wrong inside
+// name; serviceProxyName chooses Services as Config's does. It returns an error only if a path does not exist: what is wrong inside
 // is told in the log, and the rest is served.
-func NewManifests(paths []string, nodeName string, log logrus.FieldLogger) (*Manifests, error) {
-	return newManifests(paths, nodeName, ordinaryServices(), log)
-}
-
-func newManifests(paths []string, nodeName string, ours filter, log logrus.FieldLogger) (*Manifests, error) {
+func NewManifests(paths []string, nodeName, serviceProxyName string, log logrus.FieldLogger) (*Manifests, error) {
+	ours := servicesOf(serviceProxyName)
 	if len(paths) == 0 {
 		return nil, errors.New("--manifests: give a file or a folder")
 	}

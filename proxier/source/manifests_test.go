@@ -42,7 +42,7 @@ func TestManifestsReadFilesAndFolders(t *testing.T) {
 
 func TestManifestsPathMissing(t *testing.T) {
 	f := newFolder(t)
-	_, err := NewManifests([]string{f.path, f.file("none")}, "", newLogbook(t))
+	_, err := NewManifests([]string{f.path, f.file("none")}, "", "", newLogbook(t))
 	if err == nil || !strings.Contains(err.Error(), f.file("none")) {
 		t.Errorf("got %v", err)
 	}
@@ -252,5 +252,23 @@ func TestManifestsEvent(t *testing.T) {
 	}
 	if log.count("debug", "why") != 1 {
 		t.Errorf("got %q", log.all())
+	}
+}
+
+// Beside another proxy, usher serves only the Services that name it.
+func TestManifestsServeTheServicesOfTheirProxyName(t *testing.T) {
+	f, log := newFolder(t), newLogbook(t)
+	labelled := func(name string, n int, proxy string) string {
+		return strings.Replace(service(name, n), "metadata:\n", "metadata:\n  labels: {service.kubernetes.io/service-proxy-name: "+proxy+"}\n", 1)
+	}
+	f.write("a.yaml", service("ordinary", 1), labelled("ours", 2, "usher"), labelled("theirs", 3, "other"), labelled("empty", 4, `""`))
+	for proxy, want := range map[string]string{"": "default/ordinary", "usher": "default/ours", "other": "default/theirs"} {
+		m, err := NewManifests([]string{f.path}, "", proxy, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if objects, _ := m.Objects(); !has(want)(objects) || len(objects.Services) != 1 {
+			t.Errorf("proxy name %q serves %v, want %s", proxy, names(objects), want)
+		}
 	}
 }

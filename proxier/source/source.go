@@ -34,13 +34,23 @@ type Objects struct {
 	Services []*corev1.Service
 	Slices   []*discoveryv1.EndpointSlice
 	Node     *corev1.Node // the own node, nil if unknown
+	// ExpectsNode says that there should be a Node, as in every cluster.
+	ExpectsNode bool
 }
 
 // Ref names the object that an event is about.
 type Ref struct {
-	Kind      string // Service or Node
+	Kind      string // Service, EndpointSlice or Node
 	Namespace string // empty for a Node
 	Name      string
+}
+
+// apiVersion is that of the object's kind.
+func (r Ref) apiVersion() string {
+	if r.Kind == "EndpointSlice" {
+		return discoveryv1.SchemeGroupVersion.String()
+	}
+	return corev1.SchemeGroupVersion.String()
 }
 
 // String returns the form that people read: "Service default/web".

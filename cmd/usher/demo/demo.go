@@ -70,12 +70,14 @@ func Run(ctx context.Context, o Options) error {
 }
 
 const invitation = `
-usher demo serves four Services on addresses of this machine. Try, in another terminal:
+usher demo serves five Services on addresses of this machine. Try, in another terminal:
 
   curl 127.96.0.10:8080        web    three endpoints take turns
   curl 127.96.0.11:8080        flaky  one endpoint is dead: see its retries below
   nc -N 127.96.0.12 7007       echo   type something, end with Ctrl-D
   curl 127.96.0.13:8080        empty  nobody home: refused at once
+  curl 127.96.0.14:8080        sticky a client stays with its endpoint, also on
+  curl 127.0.0.1:30014                its NodePort and its load balancer's 127.96.1.14:8080
 
 Their manifests lie in %s
 Edit one, or remove an endpoint: it takes effect within a second.
@@ -86,17 +88,18 @@ Every connection ends in one record below. Ctrl-C stops.
 const nodeName = "demo"
 
 func start(ctx context.Context, o Options, folder string, seen func(*observe.Record)) (*proxier.Proxier, error) {
-	src, err := source.NewManifests([]string{folder}, nodeName, o.Log)
+	src, err := source.NewManifests([]string{folder}, nodeName, "", o.Log)
 	if err != nil {
 		return nil, err
 	}
 	return proxier.New(ctx, proxier.Config{
 		Source: src, NodeName: nodeName, Log: o.Log, Registry: prometheus.NewRegistry(), OnRecord: seen,
 		Capture: "bind", AllowLoopbackEndpoints: true,
-		Balancer:         "round-robin",
-		Retry:            proxier.Retry{Attempts: 4, Timeout: 2 * time.Second, Total: 10 * time.Second},
-		HalfCloseTimeout: time.Minute,
-		MinSyncPeriod:    20 * time.Millisecond, SyncPeriod: 30 * time.Second, DrainTimeout: time.Second,
+		NodePortAddresses: proxier.NodePortAddresses{Localhost: true}, // and on no other address of a laptop
+		Balancer:          "round-robin",
+		Retry:             proxier.Retry{Attempts: 4, Timeout: 2 * time.Second, Total: 10 * time.Second},
+		HalfCloseTimeout:  time.Minute,
+		MinSyncPeriod:     20 * time.Millisecond, SyncPeriod: 30 * time.Second, DrainTimeout: time.Second,
 		HealthzAddress: "127.0.0.1:0", MetricsAddress: "127.0.0.1:0",
 	})
 }

@@ -56,6 +56,7 @@ func (r *round) run(ctx context.Context) error {
 		{"flaky: 9 requests all succeed, though one endpoint is dead", r.retry},
 		{"echo: 1 MiB comes back whole after the client's half-close", r.halfClose},
 		{"empty: a connect is refused at once", r.refused},
+		{"sticky: a client stays with one endpoint, on all addresses of the Service", r.sticky},
 		{"web: an endpoint taken out of its manifest is used no more", r.change},
 	}
 	var failed int
@@ -143,6 +144,24 @@ func (r *round) refused(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("want ECONNREFUSED, got %w", err)
 	}
 	return fmt.Sprintf("ECONNREFUSED after %s", time.Since(start).Round(10*time.Microsecond)), nil
+}
+
+func (r *round) sticky(ctx context.Context) (string, error) {
+	all := map[string]int{}
+	addrs := []string{"127.96.0.14:8080", "127.96.1.14:8080", "127.0.0.1:30014"}
+	for _, addr := range addrs {
+		answers, _, err := r.requests(ctx, addr, 3)
+		if err != nil {
+			return "", err
+		}
+		for name, n := range answers {
+			all[name] += n
+		}
+	}
+	if len(all) != 1 {
+		return "", fmt.Errorf("want one endpoint, got %s", tally(all))
+	}
+	return fmt.Sprintf("%s, at %s", tally(all), strings.Join(addrs, ", ")), nil
 }
 
 // change edits a manifest as a person would and waits for it to take effect.

@@ -1,0 +1,114 @@
+package proxier
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/source"
+	"github.com/usher-proxy/usher/proxier/transparent"
+)
+
+// clientSource lets endpoints see the client's own address where Kubernetes
+// promises it and the replies come back through this node. The decision is made
+// before connecting, and never taken back when that fails: a NetworkPolicy that
+// refuses the client would otherwise let it in as the node.
+type clientSource struct {
+	mark  iptables.Mark // of packets that return to us; zero: never
+	paths *transparent.Paths
+	works map[Family]*atomic.Bool // what it needs is in the kernel
+	// Of the reconcile loop: why a family cannot.
+	impossible map[Family]error
+}
+
+func newClientSource(mark iptables.Mark) (*clientSource, error) {
+	paths, err := transparent.NewPaths()
+	return &clientSource{
+		mark: mark, paths: paths,
+		works:      map[Family]*atomic.Bool{IPv4: {}, IPv6: {}},
+		impossible: map[Family]error{},
+	}, err
+}
+
+// ensure puts the policy routes of a family in place and returns the mark that
+// its rules have to set, the zero Mark if it is not to be or cannot be.
+func (c *clientSource) ensure(ctx context.Context, family Family, table *iptables.Table) iptables.Mark {
+	if c.mark == (iptables.Mark{}) {
+		return c.mark
+	}
+	err := table.CanReturn(ctx)
+	if err == nil {
+		err = transparent.Routes{Mark: c.mark}.Ensure(iptables.Family(family))
+	}
+	if c.impossible[family] = err; err != nil {
+		c.works[family].Store(false)
+		return iptables.Mark{}
+	}
+	return c.mark
+}
+
+// written tells that the rules of a family set the mark that ensure returned.
+func (c *clientSource) written(family Family, mark iptables.Mark) {
+	c.works[family].Store(mark != iptables.Mark{})
+}
+
+// problems are the families in which endpoints do not see clients, though they
+// should.
+func (c *clientSource) problems(node string) (list []Problem) {
+	for family, err := range c.impossible {
+		if err != nil {
+			list = append(list, Problem{source.Ref{Kind: "Node", Name: node}, "CannotKeepSource",
+				fmt.Sprintf("%s: endpoints see the node's address, not the client's: %v", family, err)})
+		}
+	}
+	return list
+}
+
+// remove takes away what ensure has made, and what a former process has left.
+func (c *clientSource) remove() error { return transparent.Remove() }
+
+// sourceOf is the address from which the connection's endpoint is connected to;
+// the zero Addr: the node's own.
+func (c *connection) sourceOf(endpoint balancer.Endpoint) netip.Addr {
+	client := c.record.Client.Addr()
+	if !c.keepSource || !c.source.works[familyOf(client)].Load() {
+		return netip.Addr{}
+	}
+	where := c.clients.Load()
+	obstacle, err := c.source.paths.Obstacle(transparent.Flow{
+		Client: client, Endpoint: endpoint.Addr.Addr(),
+		ClientHere:   where.isPodHere(client),
+		EndpointHere: endpoint.Node == c.record.Node || where.isPodHere(endpoint.Addr.Addr()),
+	})
+	if err != nil || obstacle != transparent.None {
+		return netip.Addr{}
+	}
+	return client
+}
+
+// device names the network device behind which an address is, "" if that cannot
+// be told.
+func (c *clientSource) device(a netip.Addr) string {
+	name, err := c.paths.Device(a)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// The ways in which an endpoint sees the client (Record.Source).
+const (
+	sourceClient = "client"
+	sourceNode   = "node"
+)
+
+func noteSource(r *observe.Record, from netip.Addr) {
+	r.Source = sourceNode
+	if from.IsValid() {
+		r.Source = sourceClient
+	}
+}

@@ -1,0 +1,184 @@
+package proxier
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	netutils "k8s.io/utils/net"
+)
+
+// claim is a frontend as at most one Service port may have it.
+type claim struct {
+	addr     netip.Addr // zero: a NodePort
+	port     uint16
+	family   Family
+	protocol string
+}
+
+// addFrontend gives p a frontend unless an older Service has it.
+func (d *desired) addFrontend(p *Port, f Frontend) {
+	c := claim{f.Addr, f.Port, p.Family, p.Protocol}
+	if owner, taken := d.claims[c]; taken {
+		if owner != p.ServicePort {
+			d.problem(p.Namespace, p.Name, "AddressTaken",
+				fmt.Sprintf("%s is not served for %s: %s has it", f, p.ServicePort, owner))
+		}
+		return
+	}
+	d.claims[c] = p.ServicePort
+	p.Frontends = append(p.Frontends, f)
+}
+
+// internalPolicy is the policy of the ClusterIP, externalPolicy that of all
+// other frontends.
+func internalPolicy(s *corev1.Service) Policy {
+	if p := s.Spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
+		return InternalLocal
+	}
+	return Cluster
+}
+
+func externalPolicy(s *corev1.Service) Policy {
+	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		return ExternalLocal
+	}
+	return Cluster
+}
+
+// external are the addresses of a Service beside its ClusterIPs, with what is
+// to be told about them.
+type external struct {
+	addrs  []Frontend // without port
+	ranges map[Family][]netip.Prefix
+}
+
+func (d *desired) external(s *corev1.Service) external {
+	e := external{ranges: map[Family][]netip.Prefix{}}
+	policy := externalPolicy(s)
+	vips := d.loadBalancerIPs(s)
+	for _, ip := range vips {
+		e.addrs = append(e.addrs, Frontend{Kind: LoadBalancer, Addr: ip, Policy: policy})
+	}
+	for _, ip := range d.externalIPs(s) {
+		e.addrs = append(e.addrs, Frontend{Kind: ExternalIP, Addr: ip, Policy: policy})
+	}
+	for _, family := range []Family{IPv4, IPv6} {
+		e.ranges[family] = d.sourceRanges(s, family, vips)
+	}
+	return e
+}
+
+// loadBalancerIPs are the addresses that a load balancer says it sends to us
+// (Service.status.loadBalancer). One that only proxies (ipMode) is left alone.
+func (d *desired) loadBalancerIPs(s *corev1.Service) (ips []netip.Addr) {
+	for _, in := range s.Status.LoadBalancer.Ingress {
+		if in.IP == "" || in.IPMode != nil && *in.IPMode != corev1.LoadBalancerIPModeVIP {
+			continue
+		}
+		ip, ok := parseIP(in.IP)
+		switch {
+		case !ok:
+			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("load balancer address %q is not an IP address: it is not served", in.IP))
+		case d.isNodeIP(ip):
+			d.problem(s.Namespace, s.Name, "NodeAddress", fmt.Sprintf("load balancer address %s is the node's own: it is not served, or the Service could take the node's ports", ip))
+		case d.unservable(ip) != "":
+			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("load balancer address %s is not served: %s", ip, d.unservable(ip)))
+		default:
+			ips = append(ips, ip)
+		}
+	}
+	return ips
+}
+
+// externalIPs are the addresses that whoever wrote the Service claims for it.
+// The API server lets everybody claim any, so the node's owner has to allow them.
+func (d *desired) externalIPs(s *corev1.Service) (ips []netip.Addr) {
+	for _, text := range s.Spec.ExternalIPs {
+		if strings.TrimSpace(text) == "" {
+			continue
+		}
+		ip, ok := parseIP(text)
+		switch {
+		case !ok:
+			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("externalIP %q is not an IP address: it is not served", text))
+		case !contains(d.allowExternal, ip):
+			d.problem(s.Namespace, s.Name, "ExternalIPNotAllowed", fmt.Sprintf("externalIP %s is not served: --allow-external-ips does not allow it", ip))
+		case d.unservable(ip) != "":
+			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("externalIP %s is not served: %s", ip, d.unservable(ip)))
+		default:
+			ips = append(ips, ip)
+		}
+	}
+	return ips
+}
+
+// unservable says why an address cannot be a Service's, or "".
+func (d *desired) unservable(ip netip.Addr) string {
+	switch {
+	case ip.IsUnspecified():
+		return "it is the unspecified address"
+	case ip.IsMulticast():
+		return "it is a multicast address"
+	case ip.IsLinkLocalUnicast():
+		return "it is a link-local address"
+	case ip.IsLoopback() && !d.loopbackAllow:
+		return "it is a loopback address"
+	}
+	return ""
+}
+
+// sourceRanges are the clients of one family that may use the addresses of the
+// load balancer, nil for all: no range of that family, or one that holds every
+// address, restricts nothing.
+func (d *desired) sourceRanges(s *corev1.Service, family Family, vips []netip.Addr) (ranges []netip.Prefix) {
+	for _, text := range s.Spec.LoadBalancerSourceRanges {
+		if strings.TrimSpace(text) == "" {
+			continue
+		}
+		p, ok := parsePrefix(text)
+		switch {
+		case !ok && family == IPv4: // told once
+			d.problem(s.Namespace, s.Name, "BadSourceRange", fmt.Sprintf("loadBalancerSourceRanges: %q is no range of addresses and has no effect", text))
+		case !ok || familyOf(p.Addr()) != family:
+		case p.Bits() == 0:
+			return nil
+		default:
+			ranges = append(ranges, p)
+		}
+	}
+	if len(ranges) == 0 {
+		return nil
+	}
+	// A host that has the load balancer's address on an interface uses it as its
+	// source.
+	for _, ip := range d.nodeIPs {
+		if familyOf(ip) == family && contains(ranges, ip) {
+			return append(ranges, single(vips, family)...)
+		}
+	}
+	return ranges
+}
+
+// single are the prefixes that hold one address each.
+func single(ips []netip.Addr, family Family) (prefixes []netip.Prefix) {
+	for _, ip := range ips {
+		if familyOf(ip) == family {
+			prefixes = append(prefixes, netip.PrefixFrom(ip, ip.BitLen()))
+		}
+	}
+	return prefixes
+}
+
+// parsePrefix reads a CIDR as Kubernetes does.
+func parsePrefix(text string) (netip.Prefix, bool) {
+	_, n, err := netutils.ParseCIDRSloppy(strings.TrimSpace(text))
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	ip, _ := netip.AddrFromSlice(n.IP)
+	ones, bits := n.Mask.Size()
+	ip = ip.Unmap()
+	return netip.PrefixFrom(ip, ones-(bits-ip.BitLen())).Masked(), true
+}

@@ -1,0 +1,55 @@
+package proxier
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// nodeState is what one pass knows of this node. It is never changed.
+type nodeState struct {
+	addresses nodeAddresses
+	nodeIPs   []netip.Addr // as the Node object tells them, or --node-ip; best first
+	zone      string
+	clients   *clients
+	nodePorts NodePortAddresses
+	open      []uint16 // ports of our own that the outside must reach
+}
+
+// primary is the node's own address in a family; invalid if there is none.
+func (n *nodeState) primary(family Family) netip.Addr {
+	return n.addresses.primary(family, n.nodeIPs)
+}
+
+// serving are the node's addresses on which NodePorts are served.
+func (n *nodeState) serving(family Family) []netip.Addr {
+	return n.nodePorts.choose(family, n.addresses.bindable(family), n.primary(family))
+}
+
+// checkAddresses are those on which load balancers are answered: where NodePorts
+// are.
+func (n *nodeState) checkAddresses() (addrs []netip.Addr) {
+	for _, family := range []Family{IPv4, IPv6} {
+		if n.nodePorts.prefixes(family, n.primary(family)) == nil {
+			addrs = append(addrs, family.wildcard())
+		} else {
+			addrs = append(addrs, n.serving(family)...)
+		}
+	}
+	return addrs
+}
+
+// nodeIPsOf are the addresses of a Node object, best first.
+func nodeIPsOf(node *corev1.Node) (ips []netip.Addr) {
+	if node == nil {
+		return nil
+	}
+	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
+		for _, a := range node.Status.Addresses {
+			if ip, ok := parseIP(a.Address); ok && a.Type == kind {
+				ips = append(ips, ip)
+			}
+		}
+	}
+	return ips
+}

@@ -90,7 +90,7 @@ func expectApplied(t *testing.T, u *User, want *corev1.Service) {
 	if err := u.Get(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
-	if addrs := node.Status.Addresses; len(addrs) != 1 || addrs[0].Address != netns.NodeIPv4.String() {
+	if addrs := node.Status.Addresses; len(addrs) != 2 || addrs[0].Address != netns.NodeIPv4.String() {
 		t.Errorf("node addresses %v", addrs)
 	}
 }
@@ -129,6 +129,7 @@ func newNode() *corev1.Node {
 		ObjectMeta: metav1.ObjectMeta{Name: "node"},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
 			{Type: corev1.NodeInternalIP, Address: netns.NodeIPv4.String()},
+			{Type: corev1.NodeInternalIP, Address: netns.NodeIPv6.String()},
 		}},
 	}
 }

@@ -115,3 +115,47 @@ func TestEcho(t *testing.T) {
 		}
 	}
 }
+
+// given two nodes with pods of every kind, when one of them connects to another node or its
+// pods, then it arrives with the sender's address; the client reaches both nodes.
+func TestTwoNodes(t *testing.T) {
+	one := NewNode(t, "one")
+	two := one.AddNode("two")
+	type member struct {
+		*NS
+		v4, v6 netip.Addr
+	}
+	members := []member{{one.Client, ClientIPv4, ClientIPv6}}
+	for _, n := range []*Node{one, two} {
+		members = append(members, member{n.NS, n.IPv4, n.IPv6})
+		for _, kind := range []PodKind{Bridged, Routed} {
+			pod := n.AddPod(kind, fmt.Sprintf("%s-%d", n.Name, kind))
+			members = append(members, member{pod.NS, pod.IPv4, pod.IPv6})
+			if !n.PodCIDRv4.Contains(pod.IPv4) || !n.PodCIDRv6.Contains(pod.IPv6) {
+				t.Errorf("%s has addresses %v and %v", pod.Name, pod.IPv4, pod.IPv6)
+			}
+		}
+		n.RouteFromClient(n.PodCIDRv4, n.PodCIDRv6)
+	}
+	if one.PodCIDRv4.Overlaps(two.PodCIDRv4) || one.PodCIDRv6.Overlaps(two.PodCIDRv6) {
+		t.Error("the nodes share a pod CIDR")
+	}
+	for _, to := range members {
+		to.ServeHTTP(to.Name, netip.AddrPortFrom(to.v4, 8080))
+		to.ServeHTTP(to.Name, netip.AddrPortFrom(to.v6, 8080))
+		for _, from := range members {
+			for _, path := range []struct{ from, to netip.Addr }{{from.v4, to.v4}, {from.v6, to.v6}} {
+				client, err := from.Get(fmt.Sprintf("http://%v/clientip", netip.AddrPortFrom(path.to, 8080)))
+				if err != nil {
+					t.Errorf("%s to %v: %v", from.Name, path.to, err)
+					continue
+				}
+				// A node uses the address of the link it sends from.
+				isNode := from.NS == one.NS || from.NS == two.NS
+				if got := netip.MustParseAddrPort(client).Addr(); got != path.from && !isNode {
+					t.Errorf("%s to %v: seen as %v", from.Name, path.to, got)
+				}
+			}
+		}
+	}
+}

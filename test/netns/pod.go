@@ -19,6 +19,7 @@ const (
 // A Pod is the namespace of one pod.
 type Pod struct {
 	*NS
+	Node       *Node // where it runs
 	IPv4, IPv6 netip.Addr
 	HostLink   string // name of the node's end of its cable
 
@@ -37,7 +38,7 @@ func (n *Node) AddPod(kind PodKind, name string) *Pod {
 	if n.pods++; n.pods > maxPods {
 		n.t.Fatalf("a node has room for %d pods", maxPods)
 	}
-	p := &Pod{NS: New(n.t, name)}
+	p := &Pod{NS: New(n.t, name), Node: n}
 	if kind == Bridged {
 		n.addBridged(p)
 	} else {
@@ -49,7 +50,7 @@ func (n *Node) AddPod(kind PodKind, name string) *Pod {
 func (n *Node) addBridged(p *Pod) {
 	n.t.Helper()
 	p.HostLink = fmt.Sprintf("veth%d", n.pods)
-	p.number(1, n.pods)
+	p.number(bridgeSubnet)
 	cni0 := n.link("cni0")
 	hostEnd, eth0 := n.addVeth(p.HostLink, p.NS, "eth0")
 	n.must(n.netlink.LinkSetMaster(hostEnd, cni0), "put %s into cni0", p.HostLink)
@@ -60,8 +61,8 @@ func (n *Node) addBridged(p *Pod) {
 	p.addAddr(eth0, p.linkLocal)
 	p.addAddr(eth0, netip.PrefixFrom(p.IPv4, 24))
 	p.addAddr(eth0, netip.PrefixFrom(p.IPv6, 64))
-	p.addRoute(defaultRoute(bridgeIPv4), eth0, bridgeIPv4)
-	p.addRoute(defaultRoute(bridgeIPv6), eth0, bridgeIPv6)
+	p.addRoute(defaultRoute(n.Bridge4), eth0, n.Bridge4)
+	p.addRoute(defaultRoute(n.Bridge6), eth0, n.Bridge6)
 }
 
 // proxyARPGateway is nobody: the node answers ARP for it as for any address.
@@ -70,7 +71,7 @@ var proxyARPGateway = netip.MustParseAddr("169.254.1.1")
 func (n *Node) addRouted(p *Pod) {
 	n.t.Helper()
 	p.HostLink = fmt.Sprintf("cali%d", n.pods)
-	p.number(2, n.pods)
+	p.number(routedSubnet)
 	hostEnd, eth0 := n.addVeth(p.HostLink, p.NS, "eth0")
 	n.Sysctl("net/ipv4/conf/"+p.HostLink+"/proxy_arp", "1")
 	n.Sysctl("net/ipv4/neigh/"+p.HostLink+"/proxy_delay", "0") // else answers wait for a random time
@@ -89,9 +90,10 @@ func (n *Node) addRouted(p *Pod) {
 // maxPods is what the last byte of an address has room for.
 const maxPods = 253
 
-// number gives the pod the nth address of a subnet of the cluster's.
-func (p *Pod) number(subnet, n int) {
-	p.IPv4 = netip.AddrFrom4([4]byte{10, 244, byte(subnet), byte(n + 1)})
-	p.IPv6 = netip.MustParseAddr(fmt.Sprintf("fd00:10:244:%x::%x", subnet, n+1))
-	p.linkLocal = netip.MustParsePrefix(fmt.Sprintf("fe80::%x/64", n+1))
+// number gives the newest pod of a node its address in a subnet of the node's.
+func (p *Pod) number(subnet int) {
+	host := byte(p.Node.pods + 1)
+	p.IPv4 = podIPv4(p.Node.subnet(subnet), host)
+	p.IPv6 = podIPv6(p.Node.subnet(subnet), host)
+	p.linkLocal = netip.MustParsePrefix(fmt.Sprintf("fe80::%x/64", host))
 }

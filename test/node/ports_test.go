@@ -152,6 +152,6 @@ func TestMarkOfPolicyRoutingIsRefused(t *testing.T) {
 	if code := u.Wait(); code != 1 || !strings.Contains(u.Log(), "choose another bit with --mark") {
 		t.Errorf("exit code %d\n%s", code, u.Log())
 	}
-	s.start("--mark=0x1000")
+	s.start("--mark=0x4000")
 	served(t, s.client.NS, vip(10))
 }

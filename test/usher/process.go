@@ -39,6 +39,7 @@ type Record struct {
 	BackendIP                 string `json:"backend_ip"`
 	BackendPort               int    `json:"backend_port"`
 	BackendPod                string `json:"backend_pod"`
+	Source, Set, Affinity     string
 	Attempts                  []Attempt
 	BytesIn                   int64   `json:"bytes_in"`
 	BytesOut                  int64   `json:"bytes_out"`

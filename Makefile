@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build demo test test-cluster bench lint clean
+.PHONY: build demo test test-cluster conformance bench lint clean
 
 build: ## bin/usher, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/usher ./cmd/usher
@@ -19,6 +19,11 @@ test-cluster: build ## the same binary against a real API server
 	test/install-packages.sh
 	test/controlplane/build.sh etcd kube-apiserver kubectl
 	test/run.sh ./test/cluster/... ./test/apiserver/...
+
+conformance: ## the 75 cases in one table: usher on manifests, usher on an API server, kube-proxy
+	test/install-packages.sh
+	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
+	test/conformance/run.sh
 
 bench: ## benchmarks, with what they allocate
 	go test -run '^$$' -bench . -benchmem ./balancer/... ./proxier/... ./iptables/...

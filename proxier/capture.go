@@ -25,6 +25,8 @@ type capture interface {
 	// fails is returned with its error: for it, what was there before is still in
 	// force, and the next pass tries again from the full state.
 	apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error
+	// rules counts the iptables rules of a family, by table.
+	rules(Family) map[string]int
 	// released tells that a socket has been closed.
 	released(*socket)
 	// own are the ports on which direct connections are not welcome.

@@ -71,6 +71,7 @@ func (bind) answer(port *Port, s *socket, node *nodeState) answer {
 
 func (bind) apply(context.Context, []*listener, *nodeState, bool) map[Family]error { return nil }
 func (bind) released(*socket)                                                      {}
+func (bind) rules(Family) map[string]int                                           { return nil }
 func (bind) own() map[uint16]bool                                                  { return nil }
 func (bind) remove(context.Context) error                                          { return nil }
 

@@ -188,7 +188,7 @@ func (r *redirect) own() map[uint16]bool {
 func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error {
 	failed := map[Family]error{}
 	for family, table := range r.tables {
-		rules, err := r.rules(family, served, node)
+		rules, err := r.render(family, served, node)
 		rules.Returning = r.returning(ctx, family, table, verify)
 		if err == nil && !verify && reflect.DeepEqual(r.applied[family], &rules) {
 			continue
@@ -217,7 +217,7 @@ func (r *redirect) returning(ctx context.Context, family Family, table *iptables
 	return r.source.ensure(ctx, family, table)
 }
 
-func (r *redirect) rules(family Family, served []*listener, node *nodeState) (iptables.Rules, error) {
+func (r *redirect) render(family Family, served []*listener, node *nodeState) (iptables.Rules, error) {
 	rules := iptables.Rules{
 		Mark:          r.mark,
 		Pods:          node.clients.matchers(family),
@@ -243,6 +243,8 @@ func (r *redirect) rules(family Family, served []*listener, node *nodeState) (ip
 	}
 	return rules, nil
 }
+
+func (r *redirect) rules(family Family) map[string]int { return r.tables[family].Counts() }
 
 // redirects are the rules of one frontend: to the socket of the Set that its
 // clients get, and to the silent one for those that may not use it. A frontend

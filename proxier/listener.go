@@ -40,14 +40,6 @@ type listener struct {
 	active   atomic.Int64 // connections being served
 }
 
-// sharedPort is what the families of a ServicePort have in common.
-type sharedPort struct {
-	metrics *observe.PortMetrics
-	// affinity is where clients were sent to, as long as the Service wants them to
-	// stay; it outlives its endpoints.
-	affinity *balancer.Affinity
-}
-
 // state is what a connection needs to know of its Port, swapped as one.
 type state struct {
 	port    *Port

@@ -16,6 +16,22 @@ type nodeState struct {
 	open      []uint16 // ports of our own that the outside must reach
 }
 
+// newNodeState puts together what is known. node is nil if there is no such
+// object; device names the network device behind which an address is.
+func newNodeState(cfg *Config, addresses nodeAddresses, node *corev1.Node, device func(netip.Addr) string) *nodeState {
+	n := &nodeState{
+		addresses: addresses, nodeIPs: cfg.NodeIPs, nodePorts: cfg.NodePortAddresses,
+		clients: newClients(cfg.LocalPods, node, addresses.all(), device),
+	}
+	if len(n.nodeIPs) == 0 {
+		n.nodeIPs = nodeIPsOf(node)
+	}
+	if node != nil {
+		n.zone = node.Labels[corev1.LabelTopologyZone]
+	}
+	return n
+}
+
 // primary is the node's own address in a family; invalid if there is none.
 func (n *nodeState) primary(family Family) netip.Addr {
 	return n.addresses.primary(family, n.nodeIPs)

@@ -232,10 +232,11 @@ func TestBadMarks(t *testing.T) {
 	})
 }
 
-// given a process without the capability, when routes are ensured, then the
-// error says what is needed.
+// given rules and routes in place, when a process without the capability
+// ensures them, then the error says what its sockets need.
 func TestEnsureNeedsACapability(t *testing.T) {
 	eachRouting(t, func(t *testing.T, r *routing) {
+		r.mustEnsure(mark)
 		r.Do(func() {
 			// Of this thread only, which ends here.
 			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -18,20 +18,12 @@ import (
 // client's address with port 0. It fails with EPERM without CAP_NET_ADMIN or
 // CAP_NET_RAW. See ip(7).
 func Prepare(fd uintptr) error {
-	domain, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return os.NewSyscallError("getsockopt SO_DOMAIN", err)
+	// The level of IPv4 serves both families.
+	if err := unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1); err != nil {
+		return os.NewSyscallError("setsockopt IP_TRANSPARENT", err)
 	}
-	// What is at the level of IPv4 here is meant for both families.
-	if err := unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-		return os.NewSyscallError("setsockopt IP_BIND_ADDRESS_NO_PORT", err)
-	}
-	if domain == unix.AF_INET6 {
-		return os.NewSyscallError("setsockopt IPV6_TRANSPARENT",
-			unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1))
-	}
-	return os.NewSyscallError("setsockopt IP_TRANSPARENT",
-		unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1))
+	return os.NewSyscallError("setsockopt IP_BIND_ADDRESS_NO_PORT",
+		unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1))
 }
 
 // checkSockets tells why no socket of the family can be transparent.

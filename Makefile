@@ -17,7 +17,7 @@ test: build ## everything but the tests against a real API server
 
 test-cluster: build ## the same binary against a real API server
 	test/install-packages.sh
-	test/controlplane/build.sh etcd kube-apiserver kubectl
+	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
 	test/run.sh ./test/cluster/... ./test/apiserver/...
 
 conformance: ## the 75 cases in one table: usher on manifests, usher on an API server, kube-proxy

@@ -23,6 +23,7 @@
 //	*mangle
 //	-A PREROUTING -j USHER-RETURN
 //	-A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+//	-A USHER-RETURN -p icmp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
 //	COMMIT
 //	*filter
 //	-A INPUT -j USHER-INPUT

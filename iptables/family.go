@@ -20,6 +20,14 @@ func (f Family) String() string {
 	return "IPv4"
 }
 
+// icmp is the family's control protocol as iptables prints it.
+func (f Family) icmp() string {
+	if f == IPv6 {
+		return "ipv6-icmp"
+	}
+	return "icmp"
+}
+
 // has says whether the address can stand in a rule of the family.
 func (f Family) has(a netip.Addr) bool {
 	if f == IPv6 {

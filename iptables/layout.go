@@ -10,6 +10,10 @@ import (
 // last: what is sent to a listener port must be accepted there.
 func layout(f Family, r Rules) []section {
 	r = r.canonical()
+	input := chain{inputChain, inputRules(r)}
+	if r.Ending {
+		r.Redirects = nil
+	}
 	chains := []chain{
 		{preroutingChain, preroutingRules(r)},
 		{outputChain, outputRules(r.Mark)},
@@ -21,11 +25,11 @@ func layout(f Family, r Rules) []section {
 		chains = append(chains, dnatBranch.empty()...)
 	}
 	sections := []section{
-		{filter, []chain{{inputChain, inputRules(r)}}},
+		{filter, []chain{input}},
 		{nat, chains},
 	}
 	if r.Returning.used() {
-		return slices.Insert(sections, 0, section{mangle, []chain{{returnChain, returnRules(r.Returning)}}})
+		return slices.Insert(sections, 0, section{mangle, []chain{{returnChain, returnRules(f, r.Returning)}}})
 	}
 	return sections
 }
@@ -78,7 +82,12 @@ func outputRules(m Mark) []string {
 }
 
 // returnRules marks what belongs to a socket of the node that may have an
-// address of somebody else.
-func returnRules(m Mark) []string {
-	return []string{fmt.Sprintf("-p tcp -m socket --transparent -j MARK --set-xmark %#x/%#x", m.Value, m.Mask)}
+// address of somebody else (IP_TRANSPARENT), and the errors about it: without
+// them it would not learn of a smaller MTU, or that nobody is there.
+func returnRules(f Family, m Mark) []string {
+	var rules []string
+	for _, protocol := range []string{"tcp", f.icmp()} {
+		rules = append(rules, fmt.Sprintf("-p %s -m socket --transparent -j MARK --set-xmark %#x/%#x", protocol, m.Value, m.Mask))
+	}
+	return rules
 }

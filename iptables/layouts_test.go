@@ -39,6 +39,41 @@ COMMIT
 `,
 	},
 	{
+		name:   "ending",
+		family: IPv4,
+		rules: Rules{
+			Redirects: []Redirect{{Name: "shop/web:http", Protocol: TCP, Addr: netip.MustParseAddr("10.96.0.20"), Port: 80, To: 11000}},
+			Mark:      Mark{0x20000, 0x20000}, Returning: Mark{0x40000, 0x40000}, Ending: true,
+		},
+		want: `
+*mangle
+:USHER-RETURN - [0:0]
+-A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+-A USHER-RETURN -p icmp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+COMMIT
+*filter
+:USHER-INPUT - [0:0]
+-A USHER-INPUT -p tcp -m tcp --dport 11000 -m conntrack --ctstate DNAT -j ACCEPT
+-A USHER-INPUT -p tcp -m tcp --dport 11000 -j REJECT --reject-with tcp-reset
+COMMIT
+*nat
+:USHER-PREROUTING - [0:0]
+:USHER-OUTPUT - [0:0]
+:USHER-REDIRECT - [0:0]
+:USHER-SERVICES - [0:0]
+:USHER-NODEPORTS - [0:0]
+:USHER-DNAT - [0:0]
+:USHER-SERVICES-DNAT - [0:0]
+:USHER-NODEPORTS-DNAT - [0:0]
+-A USHER-PREROUTING -g USHER-REDIRECT
+-A USHER-OUTPUT -m mark --mark 0x20000/0x20000 -j RETURN
+-A USHER-OUTPUT -g USHER-REDIRECT
+-A USHER-REDIRECT -j USHER-SERVICES
+-A USHER-REDIRECT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS
+COMMIT
+`,
+	},
+	{
 		name:   "everything, IPv4",
 		family: IPv4,
 		rules: Rules{
@@ -181,6 +216,7 @@ COMMIT
 *mangle
 :USHER-RETURN - [0:0]
 -A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+-A USHER-RETURN -p icmp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
 COMMIT
 *filter
 :USHER-INPUT - [0:0]

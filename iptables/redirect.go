@@ -63,6 +63,11 @@ type Rules struct {
 	// this order: those with Here before those without; of these, those with
 	// Sources before those without; of these, as their Names sort.
 	Redirects []Redirect
+	// Ending says that nothing new is to be redirected. What was redirected before
+	// is still accepted, and tracked: where no other rule needs conntrack, the
+	// kernel stops it for the whole network namespace with the last one that does,
+	// and redirected connections die.
+	Ending bool
 	// Mark exempts our own outgoing connections, so that dialling an address
 	// that is also a frontend cannot come back to us. The zero Mark exempts
 	// nothing.

@@ -29,7 +29,7 @@ func (t *Table) canReturn(ctx context.Context) error {
 	if t.marking.asked {
 		return t.marking.answer
 	}
-	probe := []section{{mangle, []chain{{probeChain, returnRules(Mark{1, 1})}}}}
+	probe := []section{{mangle, []chain{{probeChain, returnRules(t.family, Mark{1, 1})}}}}
 	err := t.restore(ctx, text(probe)+removal(probe))
 	if err != nil {
 		err = fmt.Errorf("mark the packets of transparent sockets: %w", unavailable(t.family, err))

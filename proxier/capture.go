@@ -34,6 +34,8 @@ type capture interface {
 	// destination is the address that the client of an accepted connection has
 	// dialled. It is safe for concurrent use.
 	destination(*net.TCPConn) (netip.AddrPort, error)
+	// stop leads no new connection here any more. Those that exist go on.
+	stop(ctx context.Context) error
 	// remove takes everything out of the kernel that apply has put there.
 	remove(ctx context.Context) error
 }

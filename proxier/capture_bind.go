@@ -73,6 +73,7 @@ func (bind) apply(context.Context, []*listener, *nodeState, bool) map[Family]err
 func (bind) released(*socket)                                                      {}
 func (bind) rules(Family) map[string]int                                           { return nil }
 func (bind) own() map[uint16]bool                                                  { return nil }
+func (bind) stop(context.Context) error                                            { return nil }
 func (bind) remove(context.Context) error                                          { return nil }
 
 func (bind) destination(conn *net.TCPConn) (netip.AddrPort, error) {

@@ -31,6 +31,8 @@ type redirect struct {
 	source *clientSource
 	// applied is what each family's table is known to hold, nil if nothing is.
 	applied map[Family]*iptables.Rules
+	// last is what apply has rendered last, whether it could be written or not.
+	last map[Family]iptables.Rules
 	// denied answers nobody: for clients outside of loadBalancerSourceRanges.
 	denied map[Family]*socket
 }
@@ -39,7 +41,7 @@ type redirect struct {
 // predecessor used. It needs IPv4 at least.
 func newRedirect(ctx context.Context, cfg *Config, source *clientSource) (*redirect, error) {
 	r := &redirect{
-		log: cfg.Log, mark: cfg.Mark, source: source, denied: map[Family]*socket{},
+		log: cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*socket{},
 		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
@@ -193,7 +195,7 @@ func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeStat
 		if err == nil && !verify && reflect.DeepEqual(r.applied[family], &rules) {
 			continue
 		}
-		r.applied[family] = nil
+		r.applied[family], r.last[family] = nil, rules
 		if err == nil {
 			err = table.Sync(ctx, rules)
 		}
@@ -295,6 +297,17 @@ func (r *redirect) deniedSocket(family Family) (*socket, error) {
 	return s, nil
 }
 
+// stop keeps what connections that exist need of the rules.
+func (r *redirect) stop(ctx context.Context) error {
+	var errs []error
+	for family, table := range r.tables {
+		rules := r.last[family]
+		rules.Ending = true
+		errs = append(errs, table.Sync(ctx, rules))
+	}
+	return errors.Join(errs...)
+}
+
 func (r *redirect) remove(ctx context.Context) error {
 	var errs []error
 	for _, table := range r.tables {
@@ -303,6 +316,7 @@ func (r *redirect) remove(ctx context.Context) error {
 	for _, s := range r.denied {
 		s.close()
 	}
+	r.denied = nil
 	return errors.Join(append(errs, r.source.remove())...)
 }
 

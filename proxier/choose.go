@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/transparent"
 )
 
 // chooseCapture makes the capture that the configuration asks for, and the mark
@@ -68,29 +66,9 @@ func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {
 // checkMark refuses a mark that policy routing would act on: our connections to
 // the endpoints would be sent elsewhere.
 func checkMark(mark iptables.Mark) error {
-	rules, err := netlink.RuleList(netlink.FAMILY_ALL)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil // a kernel without policy routing has no rules
+	rule, err := transparent.ForeignRule(mark)
+	if err != nil || rule == "" {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("list policy routing rules: %w", err)
-	}
-	for _, rule := range rules {
-		if matchesMark(rule, mark.Value) != matchesMark(rule, 0) {
-			return fmt.Errorf("packets marked %#x are routed by the rule %q (ip rule): choose another bit with --mark",
-				mark.Value, rule.String())
-		}
-	}
-	return nil
-}
-
-func matchesMark(rule netlink.Rule, mark uint32) bool {
-	mask := uint32(0)
-	switch {
-	case rule.Mask != nil:
-		mask = *rule.Mask
-	case rule.Mark != 0:
-		mask = 0xffffffff
-	}
-	return mark&mask == rule.Mark&mask
+	return fmt.Errorf("packets marked %#x are routed by the rule %q (ip rule): choose another bit with --mark", mark.Value, rule)
 }

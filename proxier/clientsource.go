@@ -40,20 +40,27 @@ func (c *clientSource) ensure(ctx context.Context, family Family, table *iptable
 	if c.mark == (iptables.Mark{}) {
 		return c.mark
 	}
-	err := table.CanReturn(ctx)
-	if err == nil {
-		err = transparent.Routes{Mark: c.mark}.Ensure(iptables.Family(family))
-	}
-	if c.impossible[family] = err; err != nil {
-		c.works[family].Store(false)
+	if err := table.CanReturn(ctx); err != nil {
+		c.cannot(family, err)
 		return iptables.Mark{}
 	}
+	// Where this fails, packets are marked all the same: connections that exist
+	// may depend on it.
+	c.cannot(family, transparent.Routes{Mark: c.mark}.Ensure(iptables.Family(family)))
 	return c.mark
+}
+
+// cannot keeps why new connections of a family have to come from the node; nil:
+// they need not.
+func (c *clientSource) cannot(family Family, err error) {
+	if c.impossible[family] = err; err != nil {
+		c.works[family].Store(false)
+	}
 }
 
 // written tells that the rules of a family set the mark that ensure returned.
 func (c *clientSource) written(family Family, mark iptables.Mark) {
-	c.works[family].Store(mark != iptables.Mark{})
+	c.works[family].Store(mark != iptables.Mark{} && c.impossible[family] == nil)
 }
 
 // problems are the families in which endpoints do not see clients, though they
@@ -75,16 +82,22 @@ func (c *clientSource) remove() error { return transparent.Remove() }
 // the zero Addr: the node's own.
 func (c *connection) sourceOf(endpoint balancer.Endpoint) netip.Addr {
 	client := c.record.Client.Addr()
-	if !c.keepSource || !c.source.works[familyOf(client)].Load() {
+	switch {
+	case !c.keepSource:
+		c.record.SourceWhy = "not_promised"
+		return netip.Addr{}
+	case !c.source.works[familyOf(client)].Load():
+		c.record.SourceWhy = "off"
 		return netip.Addr{}
 	}
 	where := c.clients.Load()
-	obstacle, err := c.source.paths.Obstacle(transparent.Flow{
+	obstacle, _ := c.source.paths.Obstacle(transparent.Flow{
 		Client: client, Endpoint: endpoint.Addr.Addr(),
 		ClientHere:   where.isPodHere(client),
 		EndpointHere: endpoint.Node == c.record.Node || where.isPodHere(endpoint.Addr.Addr()),
 	})
-	if err != nil || obstacle != transparent.None {
+	c.record.SourceWhy = string(obstacle)
+	if obstacle != transparent.None { // as when no route is known
 		return netip.Addr{}
 	}
 	return client

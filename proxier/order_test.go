@@ -30,10 +30,10 @@ func (w *watched) apply(_ context.Context, _ []*listener, _ *nodeState, _ bool) 
 	return nil
 }
 
-func (w *watched) remove(context.Context) error {
+func (w *watched) stop(context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.look("remove")
+	w.look("stop")
 	return nil
 }
 
@@ -88,7 +88,7 @@ func TestRulesNeverLeadToNobody(t *testing.T) {
 
 	w.set(false, other)
 	s.stop()
-	if err := wants(w.last(), "remove serves"); err != nil {
+	if err := wants(w.last(), "stop serves"); err != nil {
 		t.Error(err)
 	}
 	s.refused(other)

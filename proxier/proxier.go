@@ -161,33 +161,42 @@ func (p *Proxier) loop(ctx context.Context) {
 	}
 }
 
-// shutdown leaves nothing behind: first the rules go, then the sockets, then
-// the connections.
+// shutdown leaves nothing behind: first nothing new is led here, then the sockets
+// go, then the connections, and at last what these needed in the kernel.
 func (p *Proxier) shutdown() error {
 	p.health.Stopping()
 	p.checks.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	err := p.data.capture.remove(ctx)
-	if err != nil {
-		err = fmt.Errorf("remove the capture: %w (run usher cleanup)", err)
-	}
+	err := bounded(p.data.capture.stop)
 	for _, l := range p.listeners {
 		l.close()
 	}
 	for _, s := range p.unused {
 		s.close()
 	}
+	p.drain()
+	p.source.paths.Close()
+	if err = errors.Join(err, bounded(p.data.capture.remove)); err != nil {
+		return fmt.Errorf("remove the capture: %w (run usher cleanup)", err)
+	}
+	return nil
+}
+
+func (p *Proxier) drain() {
 	if n := p.data.connections.count(); n > 0 {
 		p.cfg.Log.Infof("waiting up to %s for %d connections to end", p.cfg.DrainTimeout, n)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
 	defer cancel()
 	if n := p.data.connections.drain(ctx); n > 0 {
 		p.cfg.Log.Warnf("ended %d connections that were still open", n)
 	}
-	p.source.paths.Close()
-	return err
+}
+
+// bounded gives a step of the shutdown as much time as it may take at most.
+func bounded(step func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return step(ctx)
 }
 
 func (p *Proxier) setReady() {

@@ -53,6 +53,7 @@ type Record struct {
 	Backend   balancer.Endpoint // the endpoint that answered, zero if none
 	LocalPort uint16            // our source port towards it
 	Source    string            // client or node: whose address it sees
+	SourceWhy string            // why it sees the node's: not_promised, off, or an obstacle (package transparent)
 	Balancer  string
 	Affinity  string // hit, new or broken: what session affinity had to do with the choice; empty: none
 	Set       string // cluster or local: which endpoints were eligible for the client
@@ -103,6 +104,7 @@ func (r *Record) Fields() map[string]any {
 	if r.Backend.Addr.IsValid() {
 		f["backend_ip"], f["backend_port"] = r.Backend.Addr.Addr().String(), r.Backend.Addr.Port()
 		f["local_port"], f["source"] = r.LocalPort, r.Source
+		setIf(f, "source_why", r.SourceWhy)
 		f["backend_local"] = r.Backend.Node != "" && r.Backend.Node == r.Node
 		setIf(f, "backend_pod", r.Backend.Pod)
 		setIf(f, "backend_node", r.Backend.Node)

@@ -91,6 +91,27 @@ func (r Routes) checkRules(rules []netlink.Rule) error {
 	return nil
 }
 
+// ForeignRule names a policy routing rule of somebody else that treats packets
+// with the mark unlike others, "" if there is none or the kernel has no policy
+// routing.
+func ForeignRule(mark iptables.Mark) (string, error) {
+	for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
+		rules, err := listRules(family)
+		if errors.Is(err, ErrUnsupported) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		for _, rule := range rules {
+			if !isOurs(rule) && actsOn(rule, mark) {
+				return fmt.Sprintf("%d: fwmark %s lookup %d", rule.Priority, markName(markOf(rule)), rule.Table), nil
+			}
+		}
+	}
+	return "", nil
+}
+
 // actsOn says whether a rule treats packets with the mark unlike others. Their
 // other bits may have any value.
 func actsOn(rule netlink.Rule, m iptables.Mark) bool {

@@ -1,10 +1,14 @@
 package node
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
@@ -116,4 +120,66 @@ func (s *scene) leavesNothing() {
 			}
 		}
 	}
+}
+
+// An error about a connection from a client's address goes to that address too,
+// and has to come back.
+func TestRefusalByICMPReachesTheClientsSocket(t *testing.T) {
+	s := newScene(t)
+	s.routed.Run("iptables", "-A", "INPUT", "-p", "tcp", "--dport", "8080", "-j", "REJECT", "--reject-with", "icmp-port-unreachable")
+	s.write("node.yaml", nodeManifest)
+	s.write("web.yaml", manifest("web", 10, 30080, s.routed.IPv4))
+	u := s.start("--node-name=node-1", "--connect-timeout=10s")
+	netns.Eventually(t, "the client is refused", func() error {
+		conn, err := s.client.Dial("tcp", "10.96.0.10:80")
+		if err == nil {
+			conn.Close()
+		}
+		u.Records(1, func(r usher.Record) bool {
+			return r.Reason == "backend_refused" && r.Attempts[0].Errno == "ECONNREFUSED"
+		})
+		return nil
+	})
+}
+
+// A connection from a client's address goes on while usher waits for it to end.
+func TestDrainingKeepsConnectionsFromClientsAddresses(t *testing.T) {
+	s := newScene(t)
+	s.write("node.yaml", nodeManifest)
+	s.write("web.yaml", strings.ReplaceAll(manifest("web", 10, 30080, s.pods[0].IPv4), "port: 8080", "port: 7000"))
+	s.pods[0].ServeTCPEcho(s.pods[0].AddrPort4(7000))
+	u := s.start("--node-name=node-1", "--drain-timeout=20s")
+	netns.Eventually(t, "served", func() error { return connect(t, s.routed.NS, vip(10)) })
+	conn, err := s.routed.Dial("tcp", "10.96.0.10:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	echo := func(text string) {
+		t.Helper()
+		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		fmt.Fprint(conn, text)
+		got := make([]byte, len(text))
+		if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
+			t.Errorf("sent %q, got %q, %v", text, got, err)
+		}
+	}
+	echo("before")
+	u.Signal(syscall.SIGTERM)
+	u.WaitLog("waiting up to")
+	netns.Eventually(t, "nobody new is served", func() error {
+		if connect(t, s.client.NS, vip(10)) == nil {
+			return errors.New("somebody is")
+		}
+		return nil
+	})
+	echo("while draining")
+	conn.Close()
+	if code := u.Wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if kept := u.Records(1, func(r usher.Record) bool { return r.Source == "client" && r.BytesIn > 0 }); kept[0].Reason != "ok" {
+		t.Errorf("the record says %+v", kept[0])
+	}
+	s.leavesNothing()
 }

@@ -186,6 +186,9 @@ func (p *Process) wait(what string, f func() bool) {
 // Stop asks usher to end (SIGTERM), waits, and returns its exit code.
 func (p *Process) Stop() int { return p.end(syscall.SIGTERM) }
 
+// Signal sends it a signal and does not wait.
+func (p *Process) Signal(s syscall.Signal) { p.cmd.Process.Signal(s) }
+
 // Kill ends usher as a crash does.
 func (p *Process) Kill() { p.end(syscall.SIGKILL) }
 

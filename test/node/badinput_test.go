@@ -317,6 +317,11 @@ func badServices(s *scene) []badInput {
 			},
 		},
 		{
+			name: "a clusterIP of a Service that DNS alone answers for",
+			text: strings.Replace(s.bad("externalName: elsewhere.example"), "type: NodePort", "type: ExternalName", 1),
+			then: notServed,
+		},
+		{
 			name: "affinity that does not say for how long",
 			text: strings.Replace(s.badSlice(), "type: NodePort", "type: NodePort\n  sessionAffinity: ClientIP", 1),
 			then: func(s *scene) {

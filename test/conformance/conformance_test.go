@@ -10,9 +10,18 @@ import (
 func TestMain(m *testing.M) { netns.Main(m, usher.Build) }
 
 func TestWithManifests(t *testing.T) {
-	w := NewWorld(t)
 	store := NewManifests(t)
-	w.Store = store
-	w.Usher = usher.Start(t, w.NS, "--manifests="+store.Folder, "--capture=iptables", "--node-name=node")
-	Run(t, w)
+	Run(t, NewWorld(t), "usher (manifests)", store, Usher{Source: "--manifests=" + store.Folder})
+}
+
+// The list has every number once.
+func TestNumbers(t *testing.T) {
+	for i, c := range Cases() {
+		if c.Number != i+1 {
+			t.Fatalf("case %d is where case %d should be", c.Number, i+1)
+		}
+	}
+	if n := len(Cases()); n != total {
+		t.Errorf("%d cases", n)
+	}
 }

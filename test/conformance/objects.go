@@ -11,10 +11,26 @@ import (
 	"github.com/usher-proxy/usher/test/netns"
 )
 
+// Where the addresses of load balancers and spec.externalIPs come from. No node
+// has them. The client outside routes both to node-1.
+var (
+	loadBalancerCIDRv4 = netip.MustParsePrefix("203.0.113.0/24")
+	loadBalancerCIDRv6 = netip.MustParsePrefix("2001:db8:1::/64")
+	externalCIDRv4     = netip.MustParsePrefix("198.51.100.0/24")
+	externalCIDRv6     = netip.MustParsePrefix("2001:db8:2::/64")
+)
+
+// numbers count what is handed out, so that no two cases share it.
+type numbers struct {
+	services, loadBalancers, externals, nodePorts int
+	marker                                        int // port of the World's own Service
+}
+
 // service is a dual-stack Service with addresses of its own.
 func (w *World) service(name string, ports ...corev1.ServicePort) *corev1.Service {
-	n := nextService()
-	v4, v6 := fmt.Sprintf("10.96.1.%d", n), fmt.Sprintf("fd00:10:96::1%02x", n)
+	w.numbers.services++
+	n := w.numbers.services
+	v4, v6 := fmt.Sprintf("10.96.%d.%d", 1+n/250, 1+n%250), fmt.Sprintf("fd00:10:96::1%03x", n)
 	both := corev1.IPFamilyPolicyRequireDualStack
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
@@ -29,12 +45,45 @@ func (w *World) service(name string, ports ...corev1.ServicePort) *corev1.Servic
 	}
 }
 
-var services int
+// loadBalancer is a Service with a load balancer's addresses in its status, and
+// no NodePorts but those that its ports name.
+func (w *World) loadBalancer(name string, ports ...corev1.ServicePort) *corev1.Service {
+	w.numbers.loadBalancers++
+	s, no := w.service(name, ports...), false
+	s.Spec.Type = corev1.ServiceTypeLoadBalancer
+	s.Spec.AllocateLoadBalancerNodePorts = &no
+	for _, cidr := range []netip.Prefix{loadBalancerCIDRv4, loadBalancerCIDRv6} {
+		ip := nth(cidr, w.numbers.loadBalancers).String()
+		s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: ip})
+	}
+	return s
+}
 
-// nextService numbers Services, so that no two cases share an address.
-func nextService() int {
-	services++
-	return services
+// addExternalIPs gives a Service external addresses of its own.
+func (w *World) addExternalIPs(s *corev1.Service) {
+	w.numbers.externals++
+	for _, cidr := range []netip.Prefix{externalCIDRv4, externalCIDRv6} {
+		s.Spec.ExternalIPs = append(s.Spec.ExternalIPs, nth(cidr, w.numbers.externals).String())
+	}
+}
+
+// newNodePort is a NodePort of nobody else's, out of the band that the API
+// server does not choose from by itself.
+func (w *World) newNodePort() int32 {
+	w.numbers.nodePorts++
+	if w.numbers.nodePorts > 85 {
+		w.t.Fatal("there are 85 NodePorts for all cases together")
+	}
+	return 30000 + int32(w.numbers.nodePorts)
+}
+
+// nth is the nth address of a prefix.
+func nth(p netip.Prefix, n int) netip.Addr {
+	ip := p.Addr()
+	for range n {
+		ip = ip.Next()
+	}
+	return ip
 }
 
 func tcp(name string, port int32) corev1.ServicePort {
@@ -47,26 +96,137 @@ func nodePort(name string, port, nodePort int32) corev1.ServicePort {
 	return p
 }
 
+// internalLocal and externalLocal set the traffic policies to Local.
+func internalLocal(s *corev1.Service) {
+	local := corev1.ServiceInternalTrafficPolicyLocal
+	s.Spec.InternalTrafficPolicy = &local
+}
+
+func externalLocal(s *corev1.Service) {
+	s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// sticky sets affinity with a timeout.
+func sticky(s *corev1.Service, seconds int32) {
+	s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	s.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{
+		ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: &seconds},
+	}
+}
+
 // vips are the cluster IPs of a Service, with a port.
-func vips(s *corev1.Service, port uint16) (list []netip.AddrPort) {
-	for _, ip := range s.Spec.ClusterIPs {
+func vips(s *corev1.Service, port uint16) []netip.AddrPort { return parsed(port, s.Spec.ClusterIPs...) }
+
+// externalIPs are those of the Service's spec, with a port.
+func externalIPs(s *corev1.Service, port uint16) []netip.AddrPort {
+	return parsed(port, s.Spec.ExternalIPs...)
+}
+
+// loadBalancerIPs are those of the Service's status, with a port.
+func loadBalancerIPs(s *corev1.Service, port uint16) (list []netip.AddrPort) {
+	for _, in := range s.Status.LoadBalancer.Ingress {
+		list = append(list, parsed(port, in.IP)...)
+	}
+	return list
+}
+
+func parsed(port uint16, ips ...string) (list []netip.AddrPort) {
+	for _, ip := range ips {
 		list = append(list, netip.AddrPortFrom(netip.MustParseAddr(ip), port))
 	}
 	return list
 }
 
-// slices are EndpointSlices of a Service for some pods, one per family.
-func slices(s *corev1.Service, suffix, portName string, port int32, pods ...*netns.Pod) []Object {
-	var v4, v6 []netip.Addr
-	for _, p := range pods {
-		v4, v6 = append(v4, p.IPv4), append(v6, p.IPv6)
-	}
-	return []Object{
-		slice(s, suffix+"-v4", portName, port, corev1.ProtocolTCP, v4...),
-		slice(s, suffix+"-v6", portName, port, corev1.ProtocolTCP, v6...),
-	}
+// An endpoint is a pod and what a slice says about it.
+type endpoint struct {
+	*netns.Pod
+	discoveryv1.EndpointConditions
+	noNode bool
+	hints  discoveryv1.EndpointHints
 }
 
+// conditions is an endpoint with these conditions, nil for one that nobody set.
+func conditions(pod *netns.Pod, ready, serving, terminating *bool) endpoint {
+	return endpoint{Pod: pod, EndpointConditions: discoveryv1.EndpointConditions{
+		Ready: ready, Serving: serving, Terminating: terminating,
+	}}
+}
+
+var yes, no = new(true), new(false)
+
+// ready is an endpoint as it should be.
+func ready(pod *netns.Pod) endpoint { return conditions(pod, yes, yes, no) }
+
+// unready is an endpoint that fails its readiness probe.
+func unready(pod *netns.Pod) endpoint { return conditions(pod, no, no, no) }
+
+// terminating is an endpoint that is shutting down and still serves.
+func terminating(pod *netns.Pod) endpoint { return conditions(pod, no, yes, yes) }
+
+// terminated is an endpoint that is shutting down and does not serve any more.
+func terminated(pod *netns.Pod) endpoint { return conditions(pod, no, no, yes) }
+
+// onNoNode is the endpoint without its node's name.
+func (e endpoint) onNoNode() endpoint {
+	e.noNode = true
+	return e
+}
+
+// forZones is the endpoint with hints for zones.
+func (e endpoint) forZones(names ...string) endpoint {
+	e.hints.ForZones = nil
+	for _, n := range names {
+		e.hints.ForZones = append(e.hints.ForZones, discoveryv1.ForZone{Name: n})
+	}
+	return e
+}
+
+// forNodes is the endpoint with hints for nodes.
+func (e endpoint) forNodes(names ...string) endpoint {
+	e.hints.ForNodes = nil
+	for _, n := range names {
+		e.hints.ForNodes = append(e.hints.ForNodes, discoveryv1.ForNode{Name: n})
+	}
+	return e
+}
+
+// object is the endpoint with one of its pod's addresses.
+func (e endpoint) object(addr netip.Addr) discoveryv1.Endpoint {
+	o := discoveryv1.Endpoint{Addresses: []string{addr.String()}, Conditions: e.EndpointConditions}
+	o.TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: e.Pod.Name}
+	if node := e.Pod.Node.Name; !e.noNode {
+		zone := zones[node]
+		o.NodeName, o.Zone = &node, &zone
+	}
+	if len(e.hints.ForZones)+len(e.hints.ForNodes) > 0 {
+		o.Hints = e.hints.DeepCopy()
+	}
+	return o
+}
+
+// slicesOf are EndpointSlices of a Service for pods that are ready, one per
+// family, named <service>-<suffix>-v4 and -v6.
+func slicesOf(s *corev1.Service, suffix, portName string, port int32, pods ...*netns.Pod) []Object {
+	var ends []endpoint
+	for _, p := range pods {
+		ends = append(ends, ready(p))
+	}
+	return slicesWith(s, suffix, portName, port, ends...)
+}
+
+// slicesWith is slicesOf for endpoints of any kind.
+func slicesWith(s *corev1.Service, suffix, portName string, port int32, ends ...endpoint) []Object {
+	v4 := slice(s, suffix+"-v4", portName, port, corev1.ProtocolTCP)
+	v6 := slice(s, suffix+"-v6", portName, port, corev1.ProtocolTCP)
+	v6.AddressType = discoveryv1.AddressTypeIPv6
+	for _, e := range ends {
+		v4.Endpoints = append(v4.Endpoints, e.object(e.Pod.IPv4))
+		v6.Endpoints = append(v6.Endpoints, e.object(e.Pod.IPv6))
+	}
+	return []Object{v4, v6}
+}
+
+// slice is one EndpointSlice with addresses that are ready and on no node.
 func slice(s *corev1.Service, suffix, portName string, port int32, protocol corev1.Protocol, addrs ...netip.Addr) *discoveryv1.EndpointSlice {
 	sl := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
@@ -79,17 +239,16 @@ func slice(s *corev1.Service, suffix, portName string, port int32, protocol core
 	if len(addrs) > 0 && addrs[0].Is6() {
 		sl.AddressType = discoveryv1.AddressTypeIPv6
 	}
-	yes := true
 	for _, a := range addrs {
 		sl.Endpoints = append(sl.Endpoints, discoveryv1.Endpoint{
 			Addresses:  []string{a.String()},
-			Conditions: discoveryv1.EndpointConditions{Ready: &yes},
+			Conditions: discoveryv1.EndpointConditions{Ready: yes},
 		})
 	}
 	return sl
 }
 
-// both lists one Service and its slices.
+// objects lists one Service and its slices.
 func objects(s *corev1.Service, slices ...[]Object) []Object {
 	all := []Object{s}
 	for _, more := range slices {

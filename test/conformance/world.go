@@ -1,20 +1,15 @@
 package conformance
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"syscall"
 	"testing"
-	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/usher-proxy/usher/test/netns"
-	"github.com/usher-proxy/usher/test/usher"
 )
 
 // Object is a Kubernetes object.
@@ -25,45 +20,95 @@ type Object interface {
 
 // Store is where the proxy reads its objects from.
 type Store interface {
+	// Apply makes the objects what they are here, status included. A Node with a
+	// deletion timestamp is one that is about to be deleted.
 	Apply(...Object)
 	Delete(...Object)
 }
 
-// World is a node with pods, and a proxy that serves what is in the Store.
+// World is two nodes with pods, a client outside of the cluster, and a proxy on
+// each node that serves what is in the Store.
+//
+//	node-1 192.0.2.1, 2001:db8::1, zone-a   node-2 192.0.2.3, 2001:db8::3, zone-b
+//	  pod-1, pod-2, pod-3  bridged, serve     remote-1, remote-2  bridged, serve
+//	  client               bridged            remote-client       bridged
+//	  routed               routed
+//	  routed-server        routed, serves
+//	a client outside 192.0.2.2, 2001:db8::2
+//
+// A pod that serves is an HTTP server: on port 8080 it answers with its name, on
+// 8081 with its name and "-alt", and on the path /clientip of both with the
+// address that the request came from.
 type World struct {
-	*netns.Node
+	*netns.Node // node-1; its Client is the one outside
 	Store
-	Usher *usher.Process
+	Proxies []Process // on node-1 and node-2; all cases share them
 
-	Pods   []*netns.Pod // three bridged pods, each an HTTP server on ports 8080 and 8081
+	Pods   []*netns.Pod // the three bridged pods of node-1 that serve
 	Client *netns.Pod   // a bridged pod that serves nothing
 	Routed *netns.Pod   // the same, on an interface whose host end has no address
 
-	t *testing.T // of the case that runs now
+	// RoutedServer is a routed pod of node-1 that serves, as routed-server.
+	RoutedServer *netns.Pod
+
+	Node2        *netns.Node
+	Remotes      []*netns.Pod // the two pods of node-2 that serve
+	RemoteClient *netns.Pod   // a bridged pod of node-2 that serves nothing
+
+	proxy   Proxy
+	numbers *numbers
+	marker  *corev1.Service // the World's own, without its ports
+
+	root *testing.T // of the World
+	t    *testing.T // of the case that runs now
 }
 
-// NewWorld builds the node and its pods. Store and Usher are still missing.
-func NewWorld(t *testing.T) *World {
-	w := &World{Node: netns.NewNode(t, "node"), t: t}
+// NewWorld builds the nodes and their pods. Store and proxy are still missing.
+func NewWorld(t *testing.T) *World { return newWorld(t, netns.Bridged) }
+
+// NewRoutedWorld is NewWorld with routed pods where others are bridged, but for
+// the clients. It is for a proxy that is NAT in the kernel: a reply from one pod
+// of a bridge to another passes it only where br_netfilter is loaded, which the
+// lab does without.
+func NewRoutedWorld(t *testing.T) *World { return newWorld(t, netns.Routed) }
+
+func newWorld(t *testing.T, servers netns.PodKind) *World {
+	w := &World{Node: netns.NewNode(t, "node-1"), Proxies: make([]Process, 2), numbers: &numbers{}, root: t, t: t}
+	w.Node2 = w.Node.AddNode("node-2")
 	for i := range 3 {
-		pod := w.AddPod(netns.Bridged, fmt.Sprintf("pod-%d", i+1))
-		for _, port := range []uint16{8080, 8081} {
-			name := pod.Name
-			if port == 8081 {
-				name += "-alt"
-			}
-			pod.ServeHTTP(name, pod.AddrPort4(port))
-			pod.ServeHTTP(name, pod.AddrPort6(port))
-		}
-		w.Pods = append(w.Pods, pod)
+		w.Pods = append(w.Pods, addServer(w.Node, servers, fmt.Sprintf("pod-%d", i+1)))
 	}
 	w.Client = w.AddPod(netns.Bridged, "client")
 	w.Routed = w.AddPod(netns.Routed, "routed")
-	w.Node.RouteFromClient(netns.ServiceCIDRv4, netns.ServiceCIDRv6)
+	w.RoutedServer = addServer(w.Node, netns.Routed, "routed-server")
+	for i := range 2 {
+		w.Remotes = append(w.Remotes, addServer(w.Node2, servers, fmt.Sprintf("remote-%d", i+1)))
+	}
+	w.RemoteClient = w.Node2.AddPod(netns.Bridged, "remote-client")
+
+	w.Node.RouteFromClient(netns.ServiceCIDRv4, netns.ServiceCIDRv6,
+		loadBalancerCIDRv4, loadBalancerCIDRv6, externalCIDRv4, externalCIDRv6,
+		w.Node.PodCIDRv4, w.Node.PodCIDRv6)
+	w.Node2.RouteFromClient(w.Node2.PodCIDRv4, w.Node2.PodCIDRv6)
+	w.marker = w.service("marker")
 	return w
 }
 
-// ForCase returns the World for one case, whose test t is.
+// addServer adds a pod that serves.
+func addServer(node *netns.Node, kind netns.PodKind, name string) *netns.Pod {
+	pod := node.AddPod(kind, name)
+	// Many clients behind one address of a node, each with its own clock, come at
+	// rates at which a port is soon used again: a connection in TIME_WAIT would
+	// take the SYN for an old one and drop it.
+	pod.Sysctl("net/ipv4/tcp_max_tw_buckets", "0")
+	for _, addr := range []func(uint16) netip.AddrPort{pod.AddrPort4, pod.AddrPort6} {
+		pod.ServeHTTP(name, addr(8080))
+		pod.ServeHTTP(name+"-alt", addr(8081))
+	}
+	return pod
+}
+
+// forCase returns the World for one case, whose test t is.
 func (w *World) forCase(t *testing.T) *World {
 	c := *w
 	c.t = t
@@ -75,127 +120,4 @@ func (w *World) apply(objects ...Object) {
 	w.t.Helper()
 	w.Apply(objects...)
 	w.t.Cleanup(func() { w.Delete(objects...) })
-}
-
-// from is somebody who connects.
-type from struct {
-	name string
-	*netns.NS
-}
-
-// everywhere are a bridged pod, a routed pod, the node itself and a machine
-// outside of the cluster that routes Service addresses to the node.
-func (w *World) everywhere() []from {
-	return append(w.inside(), from{"a client outside", w.Node.Client})
-}
-
-func (w *World) inside() []from {
-	return []from{{"a bridged pod", w.Client.NS}, {"a routed pod", w.Routed.NS}, {"the node", w.Node.NS}}
-}
-
-// get returns what the server behind addr says.
-func (f from) get(addr netip.AddrPort) (string, error) {
-	answer, err := f.Get("http://" + addr.String())
-	if err != nil {
-		return "", fmt.Errorf("from %s: %w", f.name, err)
-	}
-	return answer, nil
-}
-
-// connect tries one TCP connect, and says what became of it. It is impatient: a
-// SYN that leaves before there is a rule for it is lost with all its repetitions.
-func (f from) connect(addr netip.AddrPort) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
-	conn, err := f.DialContext(ctx, "tcp", addr.String())
-	if err == nil {
-		conn.Close()
-	}
-	return err
-}
-
-// answers waits until addr is answered by exactly these servers, from
-// everybody in who.
-func (w *World) answers(who []from, addrs []netip.AddrPort, names ...string) {
-	w.t.Helper()
-	for _, f := range who {
-		for _, addr := range addrs {
-			netns.Eventually(w.t, fmt.Sprintf("%s is answered by %v from %s", addr, names, f.name), func() error {
-				if err := f.connect(addr); err != nil {
-					return err
-				}
-				return f.answeredBy(addr, names)
-			})
-		}
-	}
-}
-
-// answeredBy asks often enough that a server that takes part is seen, and one
-// that does not would be.
-func (f from) answeredBy(addr netip.AddrPort, names []string) error {
-	seen := map[string]bool{}
-	for range 4 * len(names) {
-		answer, err := f.get(addr)
-		if err != nil {
-			return err
-		}
-		seen[answer] = true
-	}
-	for _, name := range names {
-		if !seen[name] {
-			return fmt.Errorf("%s did not answer, only %v did", name, seen)
-		}
-	}
-	if len(seen) > len(names) {
-		return fmt.Errorf("others answered too: %v", seen)
-	}
-	return nil
-}
-
-// refuses waits until a connect to addr is refused, and at once.
-func (w *World) refuses(who []from, addrs ...netip.AddrPort) {
-	w.t.Helper()
-	for _, f := range who {
-		for _, addr := range addrs {
-			netns.Eventually(w.t, fmt.Sprintf("%s is refused from %s", addr, f.name), func() error {
-				if err := f.connect(addr); !errors.Is(err, syscall.ECONNREFUSED) {
-					return fmt.Errorf("want ECONNREFUSED, got %v", err)
-				}
-				return nil
-			})
-		}
-	}
-}
-
-// unanswered waits until nobody answers at addr, in whatever way: the contract
-// says nothing about an address that is no Service's.
-func (w *World) unanswered(who []from, addrs ...netip.AddrPort) {
-	w.t.Helper()
-	for _, f := range who {
-		for _, addr := range addrs {
-			netns.Eventually(w.t, fmt.Sprintf("%s is not answered from %s", addr, f.name), func() error {
-				if f.connect(addr) == nil {
-					return errors.New("it is")
-				}
-				return nil
-			})
-		}
-	}
-}
-
-// silentUDP fails the case if somebody answers a datagram to addr.
-func (w *World) silentUDP(f from, addr netip.AddrPort) {
-	w.t.Helper()
-	conn, err := f.Dial("udp", addr.String())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(300 * time.Millisecond))
-	conn.Write([]byte("anybody?"))
-	if n, err := conn.Read(make([]byte, 100)); err == nil {
-		w.t.Errorf("%s answered a datagram with %d bytes", addr, n)
-	} else if errors.Is(err, net.ErrClosed) {
-		w.t.Error(err)
-	}
 }

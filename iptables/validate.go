@@ -47,11 +47,19 @@ func (m Mark) validate(what string) error {
 func (p Pods) validate(f Family) error {
 	errs := []error{validatePrefixes(f, "pods are in", p.Prefixes)}
 	for _, name := range p.Interfaces {
-		if !matchable(strings.TrimSuffix(name, "+")) || len(name) >= unix.IFNAMSIZ {
-			errs = append(errs, fmt.Errorf("pods come in by interface %q: not the name of one, nor how names begin with a + after it", name))
+		if err := CheckInterface(name); err != nil {
+			errs = append(errs, fmt.Errorf("pods come in by interface %q: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// CheckInterface tells why a name cannot be one of Pods.Interfaces.
+func CheckInterface(name string) error {
+	if !matchable(strings.TrimSuffix(name, "+")) || len(name) >= unix.IFNAMSIZ {
+		return errors.New("not the name of a network interface, nor how names begin with a + after it")
+	}
+	return nil
 }
 
 func validatePrefixes(f Family, what string, prefixes []netip.Prefix) error {

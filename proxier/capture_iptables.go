@@ -116,7 +116,21 @@ func (r *redirect) sockets(port *Port, have []*socket, _ *nodeState) (sockets []
 		}
 		sockets = append(sockets, s)
 	}
+	if silences(port) {
+		if err := r.openDenied(port.Family); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	return sockets, errs
+}
+
+// maxSourceRules bounds the rules of a frontend. Where there are more, everybody
+// gets an answer, and who may not have it a reset.
+const maxSourceRules = 250
+
+// silences says whether clients outside of a Port's source ranges get silence.
+func silences(port *Port) bool {
+	return len(port.SourceRanges) > 0 && len(port.SourceRanges) <= maxSourceRules
 }
 
 // neededSets are those that some frontend of a Port leads to.
@@ -190,16 +204,13 @@ func (r *redirect) own() map[uint16]bool {
 func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error {
 	failed := map[Family]error{}
 	for family, table := range r.tables {
-		rules, err := r.render(family, served, node)
+		rules := r.render(family, served, node)
 		rules.Returning = r.returning(ctx, family, table, verify)
-		if err == nil && !verify && reflect.DeepEqual(r.applied[family], &rules) {
+		if !verify && reflect.DeepEqual(r.applied[family], &rules) {
 			continue
 		}
 		r.applied[family], r.last[family] = nil, rules
-		if err == nil {
-			err = table.Sync(ctx, rules)
-		}
-		if err != nil {
+		if err := table.Sync(ctx, rules); err != nil {
 			failed[family] = err
 			continue
 		}
@@ -219,11 +230,11 @@ func (r *redirect) returning(ctx context.Context, family Family, table *iptables
 	return r.source.ensure(ctx, family, table)
 }
 
-func (r *redirect) render(family Family, served []*listener, node *nodeState) (iptables.Rules, error) {
+func (r *redirect) render(family Family, served []*listener, node *nodeState) iptables.Rules {
 	rules := iptables.Rules{
 		Mark:          r.mark,
 		Pods:          node.clients.matchers(family),
-		NodePortsOn:   node.nodePorts.prefixes(family, node.primary(family)),
+		NodePortsOn:   node.nodePorts.prefixes(family, node.named(family)),
 		NotOnLoopback: node.nodePorts.NotLocalhost,
 		Open:          node.open,
 	}
@@ -232,18 +243,14 @@ func (r *redirect) render(family Family, served []*listener, node *nodeState) (i
 			continue
 		}
 		for _, f := range l.current.Load().port.Frontends {
-			redirects, err := r.redirects(l, f)
-			if err != nil {
-				return rules, err
-			}
-			rules.Redirects = append(rules.Redirects, redirects...)
+			rules.Redirects = append(rules.Redirects, r.redirects(l, f)...)
 		}
 	}
 	var others bool
 	if rules.Numbered, others = node.addresses.numbered(family); others {
 		rules.NodeAddr = node.primary(family)
 	}
-	return rules, nil
+	return rules
 }
 
 func (r *redirect) rules(family Family) map[string]int { return r.tables[family].Counts() }
@@ -251,8 +258,13 @@ func (r *redirect) rules(family Family) map[string]int { return r.tables[family]
 // redirects are the rules of one frontend: to the socket of the Set that its
 // clients get, and to the silent one for those that may not use it. A frontend
 // whose socket could not be had has none.
-func (r *redirect) redirects(l *listener, f Frontend) (list []iptables.Redirect, err error) {
+func (r *redirect) redirects(l *listener, f Frontend) (list []iptables.Redirect) {
 	port := l.current.Load().port
+	restricted := f.Kind == LoadBalancer && silences(port)
+	denied := r.denied[port.Family]
+	if restricted && denied == nil {
+		return nil
+	}
 	add := func(here bool, set Set) {
 		i := slices.IndexFunc(l.sockets, func(s *socket) bool { return s.set == set })
 		if i < 0 {
@@ -260,7 +272,7 @@ func (r *redirect) redirects(l *listener, f Frontend) (list []iptables.Redirect,
 		}
 		key := ruleKey(l.key.ServicePort, set)
 		d := iptables.Redirect{Name: key.Name, Protocol: key.Protocol, Addr: f.Addr, Port: f.Port, To: l.sockets[i].addr.Port(), Here: here}
-		if f.Kind == LoadBalancer {
+		if restricted {
 			d.Sources = port.SourceRanges
 		}
 		list = append(list, d)
@@ -269,32 +281,30 @@ func (r *redirect) redirects(l *listener, f Frontend) (list []iptables.Redirect,
 		add(true, f.Policy.set(true))
 	}
 	add(false, f.Policy.set(false))
-	if f.Kind == LoadBalancer && len(port.SourceRanges) > 0 {
-		denied, err := r.deniedSocket(port.Family)
-		if err != nil {
-			return nil, err
-		}
+	if restricted {
 		list = append(list, iptables.Redirect{Name: deniedKey.Name, Protocol: deniedKey.Protocol, Addr: f.Addr, Port: f.Port, To: denied.addr.Port()})
 	}
-	return list, nil
+	return list
 }
 
-// deniedSocket never answers. It is there from the first time it is needed.
-func (r *redirect) deniedSocket(family Family) (*socket, error) {
-	if s := r.denied[family]; s != nil {
-		return s, nil
+// openDenied opens the socket that never answers, when it is first needed.
+func (r *redirect) openDenied(family Family) error {
+	if r.denied[family] != nil {
+		return nil
 	}
 	s, err := r.openFor(family, deniedKey, func(uint16) bool { return false })
-	if err != nil {
-		return nil, fmt.Errorf("listener for clients outside of loadBalancerSourceRanges: %w", err)
+	if err == nil {
+		closeAll := func(c *net.TCPConn) { c.Close() } // none gets so far
+		if err = s.give(silent, closeAll, func(error) {}); err != nil {
+			s.close()
+			r.released(s)
+		}
 	}
-	closeAll := func(c *net.TCPConn) { c.Close() } // none gets so far
-	if err := s.give(silent, closeAll, func(error) {}); err != nil {
-		s.close()
-		return nil, err
+	if err != nil {
+		return fmt.Errorf("load balancer addresses are not served: listener for clients outside of loadBalancerSourceRanges: %w", err)
 	}
 	r.denied[family] = s
-	return s, nil
+	return nil
 }
 
 // stop keeps what connections that exist need of the rules.

@@ -60,6 +60,11 @@ func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {
 	if err := checkMark(p.cfg.Mark); err != nil {
 		return nil, err
 	}
+	if p.cfg.ReturnMark == (iptables.Mark{}) { // what an earlier usher left would stay until we stop
+		if err := p.source.remove(); err != nil {
+			return nil, fmt.Errorf("remove the policy routes of an earlier usher: %w", err)
+		}
+	}
 	return newRedirect(ctx, &p.cfg, p.source)
 }
 

@@ -37,12 +37,16 @@ const (
 // connectionLimit is how many connections the limit of open files allows beside
 // so many listening sockets.
 func connectionLimit(sockets int) int {
+	return max((fileLimit()-filesReserved-sockets*filesPerListener)/filesPerConnection, 16)
+}
+
+// fileLimit is how many files this process may have open.
+func fileLimit() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		limit.Cur = 1024
 	}
-	files := int(min(limit.Cur, 1<<30)) - filesReserved - sockets*filesPerListener
-	return max(files/filesPerConnection, 16)
+	return int(min(limit.Cur, 1<<30))
 }
 
 // add returns how many connections there are with this one.

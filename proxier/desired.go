@@ -70,7 +70,33 @@ func desire(objects source.Objects, f facts) *desired {
 		d.setEndpoints(&d.ports[i])
 	}
 	d.addHealthChecks(services)
+	d.problems = limited(d.problems)
 	return d
+}
+
+// maxProblems is how many problems of one kind an object may have told singly.
+const maxProblems = 10
+
+// limited sums up what is told too often: every line of the log and every Event
+// that one object takes is one less for others.
+func limited(problems []Problem) (list []Problem) {
+	type kind struct {
+		about  source.Ref
+		reason string
+	}
+	count := map[kind]int{}
+	for _, p := range problems {
+		k := kind{p.About, p.Reason}
+		if count[k]++; count[k] <= maxProblems {
+			list = append(list, p)
+		}
+	}
+	for k, n := range count {
+		if n > maxProblems {
+			list = append(list, Problem{k.about, k.reason, fmt.Sprintf("and %d more", n-maxProblems)})
+		}
+	}
+	return list
 }
 
 type serviceName struct{ namespace, name string }

@@ -179,3 +179,17 @@ func TestEndpointKnowsItsPod(t *testing.T) {
 		t.Errorf("endpoint %+v", e)
 	}
 }
+
+// What one object gets wrong many times is told a few times and counted.
+func TestManyProblemsOfOneObjectAreSummedUp(t *testing.T) {
+	s := service("web", "10.96.0.10:80")
+	for i := range 1000 {
+		s.Spec.ExternalIPs = append(s.Spec.ExternalIPs, fmt.Sprintf("192.0.%d.%d", 3+i/250, 1+i%250))
+	}
+	other := service("other", "10.96.0.10:80")
+	d := desireOf(s, other)
+	_, problems := told(s, other)
+	if len(d.problems) != maxProblems+2 || !strings.Contains(problems, "ExternalIPNotAllowed: and 990 more") || !strings.Contains(problems, "AddressTaken") {
+		t.Errorf("%d problems:\n%s", len(d.problems), problems)
+	}
+}

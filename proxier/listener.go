@@ -71,10 +71,13 @@ func (l *listener) update(port *Port, sockets []*socket, node *nodeState) error 
 	for _, set := range []Set{ClusterSet, LocalSet} {
 		next.pickers[set] = l.picker(port, set, old)
 	}
-	if old != nil {
+	if old != nil && (len(old.former) > 0 || !slices.Equal(old.port.Frontends, port.Frontends)) {
 		next.former = withoutAll(append(slices.Clone(old.former), old.port.Frontends...), port.Frontends)
 	}
-	l.shared.metrics.Endpoints(port.Family.String(), len(port.Cluster.Endpoints), len(port.Local.Endpoints), len(port.Excluded))
+	if old == nil || counts(old.port) != counts(port) {
+		n := counts(port)
+		l.shared.metrics.Endpoints(port.Family.String(), n[0], n[1], n[2])
+	}
 	l.current.Store(next)
 	l.sockets = sockets
 	var errs []error
@@ -82,6 +85,11 @@ func (l *listener) update(port *Port, sockets []*socket, node *nodeState) error 
 		errs = append(errs, s.give(l.capture.answer(port, s, node), func(c *net.TCPConn) { l.accept(c, s.set) }, l.acceptFailed))
 	}
 	return errors.Join(errs...)
+}
+
+// counts are how many endpoints are usable, local and excluded.
+func counts(p *Port) [3]int {
+	return [3]int{len(p.Cluster.Endpoints), len(p.Local.Endpoints), len(p.Excluded)}
 }
 
 // picker is the old one if nothing has changed for it.

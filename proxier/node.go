@@ -37,16 +37,28 @@ func (n *nodeState) primary(family Family) netip.Addr {
 	return n.addresses.primary(family, n.nodeIPs)
 }
 
+// named is the node's address in a family that its Node object or --node-ip
+// names; invalid if it has none of these.
+func (n *nodeState) named(family Family) netip.Addr {
+	all := n.addresses.all()
+	for _, a := range n.nodeIPs {
+		if familyOf(a) == family && all[a] {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
 // serving are the node's addresses on which NodePorts are served.
 func (n *nodeState) serving(family Family) []netip.Addr {
-	return n.nodePorts.choose(family, n.addresses.bindable(family), n.primary(family))
+	return n.nodePorts.choose(family, n.addresses.bindable(family), n.named(family))
 }
 
 // checkAddresses are those on which load balancers are answered: where NodePorts
 // are.
 func (n *nodeState) checkAddresses() (addrs []netip.Addr) {
 	for _, family := range []Family{IPv4, IPv6} {
-		if n.nodePorts.prefixes(family, n.primary(family)) == nil {
+		if n.nodePorts.prefixes(family, n.named(family)) == nil {
 			addrs = append(addrs, family.wildcard())
 		} else {
 			addrs = append(addrs, n.serving(family)...)

@@ -101,3 +101,25 @@ func TestPodsHere(t *testing.T) {
 		}
 	}
 }
+
+// Who asks for the primary addresses does not want any other.
+func TestPrimaryNodePortAddressIsNotGuessed(t *testing.T) {
+	own := netip.MustParseAddr("192.0.2.1")
+	addresses := nodeAddresses{map[string][]netip.Addr{"eth0": {own}, "cni0": {netip.MustParseAddr("10.244.1.1")}}}
+	for _, c := range []struct {
+		nodeIPs []netip.Addr
+		want    string
+	}{
+		{[]netip.Addr{own}, "[192.0.2.1]"},
+		{nil, "[]"},
+		{[]netip.Addr{netip.MustParseAddr("192.0.2.99")}, "[]"}, // not on this node
+	} {
+		n := &nodeState{addresses: addresses, nodeIPs: c.nodeIPs, nodePorts: NodePortAddresses{Primary: true}}
+		if got := fmt.Sprint(n.serving(IPv4)); got != c.want {
+			t.Errorf("node IPs %v: served on %s, want %s", c.nodeIPs, got, c.want)
+		}
+		if got := fmt.Sprint(n.checkAddresses()); got != c.want {
+			t.Errorf("node IPs %v: health checks on %s, want %s", c.nodeIPs, got, c.want)
+		}
+	}
+}

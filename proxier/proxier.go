@@ -65,7 +65,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	}
 	families := capture.families()
 	p.health = health.New(2*cfg.SyncPeriod, ipFamilies(families)...)
-	p.checks = health.NewServices(p.health.Healthy)
+	p.checks = health.NewServices(p.health.Serving)
 	p.observed = observe.NewMetrics(cfg.Registry, p.records)
 	p.metrics = newMetrics(cfg.Registry)
 	p.kube = newKubeMetrics(cfg.Registry, capture.String() == "iptables", families...)
@@ -131,8 +131,8 @@ func (p *Proxier) Run(ctx context.Context) error {
 // retryAfter is when a failed pass is tried again without any change.
 const retryAfter = time.Second
 
-// loop runs passes: at once after a quiet time, MinSyncPeriod apart in a burst,
-// and every SyncPeriod to mend what drifted.
+// loop runs passes: at once after a quiet time, MinSyncPeriod apart in a burst
+// or as long as one takes, and every SyncPeriod to mend what drifted.
 func (p *Proxier) loop(ctx context.Context) {
 	timer := time.NewTimer(p.cfg.SyncPeriod)
 	defer timer.Stop()
@@ -152,11 +152,12 @@ func (p *Proxier) loop(ctx context.Context) {
 			p.node.refresh()
 			verify = true
 		}
+		start := time.Now()
 		timer.Reset(p.reconcile(ctx, verify))
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(p.cfg.MinSyncPeriod):
+		case <-time.After(max(p.cfg.MinSyncPeriod, time.Since(start))): // at most half of the time goes into passes
 		}
 	}
 }

@@ -27,6 +27,7 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	p.kube.began(objects)
 	node := newNodeState(&p.cfg, p.node.addresses(), objects.Node, p.source.device)
 	d := desire(objects, p.facts(node))
+	d.ports = slices.DeleteFunc(d.ports, func(port Port) bool { return !slices.Contains(p.data.capture.families(), port.Family) })
 	node.open = d.openPorts()
 	p.data.clients.Store(node.clients)
 

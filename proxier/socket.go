@@ -40,6 +40,10 @@ func bindSocket(addr netip.AddrPort) (*socket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
+	if fd >= fileLimit()-filesReserved { // the rest is for iptables, the API server and connections
+		unix.Close(fd)
+		return nil, os.NewSyscallError("socket", unix.EMFILE)
+	}
 	s := &socket{addr: addr, fd: fd}
 	if err := s.bind(family, to); err != nil {
 		unix.Close(fd)

@@ -187,9 +187,9 @@ kubeconfig: /k
 
 // Errors call a setting as its user did.
 func TestErrorsNameWhereItWasSaid(t *testing.T) {
-	file := inFile(t, header+"mark: 0x1000\ncapture: bind\n")
+	file := inFile(t, header+"mark: 0x40\ncapture: bind\n")
 	_, _, err := configured("--config=" + file)
-	if want := file + ":3: mark=0x1000"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := file + ":3: mark=0x40"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("want an error with %q, got %v", want, err)
 	}
 	_, _, err = configured("--config="+file, "--proxy-port-range=1-2")

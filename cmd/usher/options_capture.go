@@ -21,7 +21,7 @@ type captureOptions struct {
 func (c *captureOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&c.capture, "capture", "auto", "iptables (REDIRECT rules), bind (bind the Service addresses), or auto: iptables if it works")
 	f.StringVar(&c.portRange, "proxy-port-range", "11000-29999", "`ports` of listeners for redirected connections")
-	f.StringVar(&c.mark, "mark", "0x2000/0x2000", "packet mark, `value[/mask]`, of usher's own connections, which iptables then leaves alone")
+	f.StringVar(&c.mark, "mark", "0x20/0x20", "packet mark, `value[/mask]`, of usher's own connections, which iptables then leaves alone")
 }
 
 func (c *captureOptions) configure(o *options, cfg *proxier.Config) (err error) {
@@ -51,7 +51,7 @@ func (s *settings) parseMark(name, text string) (iptables.Mark, error) {
 		m, err = strconv.ParseUint(mask, 0, 32)
 	}
 	if err != nil || v == 0 || v&^m != 0 {
-		return iptables.Mark{}, s.fault(name, text, "want VALUE or VALUE/MASK, not zero and inside the mask, as in 0x2000/0x2000")
+		return iptables.Mark{}, s.fault(name, text, "want VALUE or VALUE/MASK, not zero and inside the mask, as in 0x20/0x20")
 	}
 	return iptables.Mark{Value: uint32(v), Mask: uint32(m)}, nil
 }

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier"
 )
 
@@ -25,7 +27,7 @@ func (c *clientOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&c.preserveSource, "preserve-source", "auto", "auto: endpoints see the client's address wherever their answer comes back through this node; never: they see the node's")
 	alias(f, "masquerade-all", "preserve-source", (*masqueradeAll)(&c.preserveSource)).NoOptDefVal = "true"
 	f.Lookup("masquerade-all").Usage = "the same as --preserve-source=never"
-	f.StringVar(&c.returnMark, "return-mark", "0x1000/0x1000", "packet mark, `value[/mask]`, of endpoints' answers to a client's address; no bit of --mark")
+	f.StringVar(&c.returnMark, "return-mark", "0x40/0x40", "packet mark, `value[/mask]`, of endpoints' answers to a client's address; no bit of --mark")
 	f.StringVar(&c.mode, "detect-local-mode", "NodeCIDR", "which clients are pods of this node: NodeCIDR (those in the Node's podCIDRs), ClusterCIDR, BridgeInterface or InterfaceNamePrefix. "+
 		"Unlike in kube-proxy, --cluster-cidr alone does not make it ClusterCIDR: pods of other nodes are not of this one, and get their answers either way")
 	f.StringSliceVar(&c.clusterCIDRs, "cluster-cidr", nil, "`CIDRs` of all pods of the cluster, for --detect-local-mode=ClusterCIDR")
@@ -95,10 +97,20 @@ func (c *clientOptions) localPods(o *options, pods *proxier.LocalPods) (err erro
 		pods.ClusterCIDRs = cidrs
 	case "BridgeInterface":
 		pods.Interface = c.bridge
+		return o.interfaceFault(need, c.bridge, c.bridge)
 	case "InterfaceNamePrefix":
 		pods.Interface = c.interfacePrefix
+		return o.interfaceFault(need, c.interfacePrefix, c.interfacePrefix+"+")
 	}
 	return err
+}
+
+// interfaceFault is what is wrong with a name that rules are to have.
+func (o *options) interfaceFault(flag, value, inRule string) error {
+	if iptables.CheckInterface(inRule) != nil || strings.HasSuffix(value, "+") {
+		return o.fault(flag, value, "it is not the name of a network interface, nor how such names begin")
+	}
+	return nil
 }
 
 // masqueradeAll is kube-proxy's way to say --preserve-source.

@@ -131,10 +131,10 @@ var meanings = []struct {
 	}},
 
 	{"--preserve-source=auto", func(_ *options, c *proxier.Config) bool {
-		return c.ReturnMark == iptables.Mark{Value: 0x1000, Mask: 0x1000}
+		return c.ReturnMark == iptables.Mark{Value: 0x40, Mask: 0x40}
 	}},
 	{"--preserve-source=never", func(_ *options, c *proxier.Config) bool { return c.ReturnMark == iptables.Mark{} }},
-	{"--preserve-source=never --mark=0x1000", func(_ *options, c *proxier.Config) bool { return c.ReturnMark == iptables.Mark{} }},
+	{"--preserve-source=never --mark=0x40", func(_ *options, c *proxier.Config) bool { return c.ReturnMark == iptables.Mark{} }},
 	{"--masquerade-all", func(_ *options, c *proxier.Config) bool { return c.ReturnMark == iptables.Mark{} }},
 	{"--masquerade-all=false", func(_ *options, c *proxier.Config) bool { return c.ReturnMark != iptables.Mark{} }},
 	{"--return-mark=0x4/0x4", func(_ *options, c *proxier.Config) bool { return c.ReturnMark == iptables.Mark{Value: 4, Mask: 4} }},
@@ -260,11 +260,13 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--masquerade-all --return-mark=0x4", "--return-mark is about clients' addresses"},
 		{"--masquerade-all=maybe", "want true or false"},
 		{"--return-mark=x", "--return-mark=x: want VALUE"},
-		{"--return-mark=0x2000/0x3000", "--return-mark=0x2000/0x3000: it shares bits with --mark=0x2000/0x2000"},
-		{"--mark=0x1000", "--return-mark=0x1000/0x1000: it shares bits with --mark=0x1000"},
+		{"--return-mark=0x20/0x30", "--return-mark=0x20/0x30: it shares bits with --mark=0x20/0x20"},
+		{"--mark=0x40", "--return-mark=0x40/0x40: it shares bits with --mark=0x40"},
 		{"--detect-local-mode=nodecidr", "--detect-local-mode=nodecidr: want NodeCIDR,"},
 		{"--detect-local-mode=ClusterCIDR", "--detect-local-mode=ClusterCIDR: it needs --cluster-cidr"},
 		{"--detect-local-mode=BridgeInterface", "--detect-local-mode=BridgeInterface: it needs --pod-bridge-interface"},
+		{"--detect-local-mode=InterfaceNamePrefix --pod-interface-name-prefix=eni+", "--pod-interface-name-prefix=eni+: it is not the name of a network interface, nor how such names begin"},
+		{"--detect-local-mode=BridgeInterface --pod-bridge-interface=a-name-too-long-for-one", "--pod-bridge-interface=a-name-too-long-for-one: it is not the name"},
 		{"--detect-local-mode=InterfaceNamePrefix", "--detect-local-mode=InterfaceNamePrefix: it needs --pod-interface-name-prefix"},
 		{"--cluster-cidr=10.244.0.0", "--cluster-cidr=10.244.0.0: want CIDRs"},
 		{"--balancer=magic", "--balancer: "},

@@ -107,6 +107,14 @@ func (p *Proxy) Healthy() bool {
 	return s.Healthy
 }
 
+// Serving says whether a complete state is served in all families, and changes
+// reach it in time. Unlike Healthy it is false until there is one: a load
+// balancer must not be promised what was never there.
+func (p *Proxy) Serving() bool {
+	s, _, ready := p.status()
+	return s.Healthy && ready
+}
+
 // status is the JSON of kube-proxy's ProxyHealth.
 type status struct {
 	LastUpdated  time.Time                        `json:"lastUpdated"`

@@ -165,6 +165,24 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+func TestServingIsNotPromisedBeforeThereIsAnything(t *testing.T) {
+	p := New(time.Minute, corev1.IPv4Protocol, corev1.IPv6Protocol)
+	for _, step := range []struct {
+		do   func()
+		want bool
+	}{
+		{func() {}, false},
+		{func() { p.Synced(corev1.IPv4Protocol) }, false},
+		{func() { p.Synced(corev1.IPv6Protocol) }, true},
+		{p.Stopping, false},
+	} {
+		step.do()
+		if got := p.Serving(); got != step.want || !p.Healthy() {
+			t.Errorf("serving %v, want %v; healthy %v, want true", got, step.want, p.Healthy())
+		}
+	}
+}
+
 func TestNodeOnItsWayOut(t *testing.T) {
 	p, clock := newProxy(v4)
 	p.Synced(v4)

@@ -49,7 +49,7 @@ type Services struct {
 }
 
 // NewServices returns Services without any. healthy tells whether the proxy
-// itself is healthy, such as Proxy.Healthy; nil: it is not.
+// itself is healthy, such as Proxy.Serving; nil: it is not.
 func NewServices(healthy func() bool) *Services {
 	if healthy == nil {
 		healthy = func() bool { return false }

@@ -41,8 +41,8 @@
 //
 //	# ip rule
 //	0:      from all lookup local
-//	5:      from all fwmark 0x1000/0x1000 iif lo goto 7 proto 117
-//	6:      from all fwmark 0x1000/0x1000 lookup 87437 proto 117
+//	5:      from all fwmark 0x40/0x40 iif lo goto 7 proto 117
+//	6:      from all fwmark 0x40/0x40 lookup 87437 proto 117
 //	7:      from all nop proto 117
 //	32766:  from all lookup main
 //	# ip route show table 87437

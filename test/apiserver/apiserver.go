@@ -112,6 +112,7 @@ func (cp *ControlPlane) serverArgs() []string {
 		"--authorization-mode=RBAC",
 		"--disable-admission-plugins=ServiceAccount", // nobody makes the accounts
 		"--service-account-issuer=https://kubernetes.default.svc",
+		"--feature-gates=StrictIPCIDRValidation=false", // objects as older servers have let them in
 		"--service-account-key-file=" + cp.path(serviceAccountFile),
 		"--service-account-signing-key-file=" + cp.path(serviceAccountFile),
 		fmt.Sprintf("--service-cluster-ip-range=%v,%v", netns.ServiceCIDRv4, netns.ServiceCIDRv6),

@@ -8,7 +8,10 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/usher-proxy/usher/test/netns"
+	"github.com/usher-proxy/usher/test/usher"
 )
 
 // Only redirected connections are welcome on a listener port.
@@ -146,12 +149,95 @@ func TestAddressesComeAndGo(t *testing.T) {
 
 func TestMarkOfPolicyRoutingIsRefused(t *testing.T) {
 	s := newScene(t)
-	s.Run("ip", "rule", "add", "fwmark", "0x2000/0x2000", "lookup", "100")
+	s.Run("ip", "rule", "add", "fwmark", "0x20/0x20", "lookup", "100")
 	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
 	u := s.launch("run")
 	if code := u.Wait(); code != 1 || !strings.Contains(u.Log(), "choose another bit with --mark") {
 		t.Errorf("exit code %d\n%s", code, u.Log())
 	}
-	s.start("--mark=0x4000")
+	s.start("--mark=0x100")
 	served(t, s.client.NS, vip(10))
+}
+
+// A load balancer's address with source ranges needs a listener that is silent.
+// Where there is no port for it, nobody else is worse off.
+func TestFullPortRangeHarmsOnlyWhoNeedsMore(t *testing.T) {
+	s := newScene(t)
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	s.write("restricted.yaml", restricted("z-restricted", 11, "192.0.2.0/24"))
+	u := s.start("--proxy-port-range=11000-11001")
+	u.WaitLog("listener for clients outside of loadBalancerSourceRanges: no free port is left")
+	served(t, s.client.NS, vip(10))
+	s.write("web.yaml", manifest("web", 10, 30081, s.pods[0].IPv4))
+	served(t, s.Client, "http://192.0.2.1:30081")
+	if connect(t, s.Client, "http://203.0.113.11") == nil {
+		t.Error("an address is served without its source ranges")
+	}
+}
+
+// More source ranges than rules may be are checked when a connection is accepted.
+func TestVeryManySourceRanges(t *testing.T) {
+	s := newScene(t)
+	s.RouteFromClient(netip.MustParsePrefix("203.0.113.0/24"))
+	ranges := []string{"192.0.2.0/24"}
+	for i := range 5000 {
+		ranges = append(ranges, fmt.Sprintf("100.%d.%d.0/30", i/250, i%250))
+	}
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	s.write("many.yaml", restricted("many", 11, ranges...))
+	u := s.start()
+	served(t, s.Client, "http://203.0.113.11")
+	served(t, s.client.NS, vip(10))
+	if answer, err := s.client.Get("http://203.0.113.11"); err == nil {
+		t.Errorf("a client outside of the ranges got %q", answer)
+	}
+	u.Records(1, func(r record) bool { return r.Reason == "source_denied" })
+	if n := strings.Count(s.Run("iptables-save", "-t", "nat"), "\n"); n > 100 {
+		t.Errorf("%d lines of rules", n)
+	}
+}
+
+// restricted is a Service of a load balancer at the n-th address, for some clients.
+func restricted(name string, n int, ranges ...string) string {
+	return fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata: {name: %[1]s}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.%[2]d
+  loadBalancerSourceRanges: [%[3]s]
+  ports: [{name: http, port: 80}]
+status: {loadBalancer: {ingress: [{ip: 203.0.113.%[2]d}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: %[1]s-1, labels: {kubernetes.io/service-name: %[1]s}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.244.1.2]}]
+`, name, n, strings.Join(ranges, ", "))
+}
+
+// A node without many files serves fewer Services, and everything else goes on.
+func TestListenersLeaveFilesForTheRest(t *testing.T) {
+	s := newScene(t)
+	s.write("a-web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	var many strings.Builder
+	for i := range 400 {
+		fmt.Fprintf(&many, "---\napiVersion: v1\nkind: Service\nmetadata: {name: z%d}\nspec: {clusterIP: 10.96.%d.%d, ports: [{port: 80}]}\n", i, 1+i/250, i%250)
+	}
+	s.write("b-many.yaml", many.String())
+	u := usher.Launch(t, s.NS, "run", "--log-format=json", "--manifests="+s.folder, "--capture=iptables")
+	limit := unix.Rlimit{Cur: 500, Max: 500}
+	if err := unix.Prlimit(u.PID(), unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	u.WaitLog("too many open files")
+	served(t, s.client.NS, vip(10))
+	if _, err := s.Get("http://127.0.0.1:10256/livez"); err != nil {
+		t.Errorf("health is not answered: %v", err)
+	}
+	s.write("a-web.yaml", manifest("web", 10, 30081, s.pods[0].IPv4))
+	served(t, s.Client, "http://192.0.2.1:30081")
 }

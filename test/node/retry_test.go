@@ -67,7 +67,7 @@ func TestOwnConnectionsAreMarked(t *testing.T) {
 	s.start()
 	served(t, s.client.NS, vip(10))
 	list := s.Run("iptables", "-t", "nat", "-nvxL", "USHER-OUTPUT")
-	if m := regexp.MustCompile(`(\d+) +\d+ RETURN .* mark match 0x2000/0x2000`).FindStringSubmatch(list); m == nil || m[1] == "0" {
+	if m := regexp.MustCompile(`(\d+) +\d+ RETURN .* mark match 0x20/0x20`).FindStringSubmatch(list); m == nil || m[1] == "0" {
 		t.Errorf("no packet of usher's was exempted:\n%s", list)
 	}
 }

@@ -99,7 +99,7 @@ func TestCleanupTakesPolicyRoutesAway(t *testing.T) {
 	u := s.start("--node-name=node-1")
 	seenBy(t, s.routed.NS, vip(10))
 	u.Kill()
-	if rules := s.Run("ip", "rule"); !strings.Contains(rules, "0x1000") {
+	if rules := s.Run("ip", "rule"); !strings.Contains(rules, "0x40/0x40") {
 		t.Fatalf("nothing to clean: %s", rules)
 	}
 	clean := usher.Launch(t, s.NS, "cleanup")
@@ -114,7 +114,7 @@ func (s *scene) leavesNothing() {
 	s.t.Helper()
 	for _, command := range [][]string{{"ip", "rule"}, {"ip", "-6", "rule"}, {"ip", "route", "show", "table", "all"}, {"iptables-save"}, {"ip6tables-save"}} {
 		out := s.Run(command[0], command[1:]...)
-		for _, mine := range []string{"USHER", "0x1000", "87437", "0x2000"} {
+		for _, mine := range []string{"USHER", "0x40/0x40", "87437", "0x20/0x20"} {
 			if strings.Contains(out, mine) {
 				s.t.Errorf("%s is left:\n%s", mine, fmt.Sprintf("%s\n%s", strings.Join(command, " "), out))
 			}

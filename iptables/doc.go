@@ -22,8 +22,8 @@
 //
 //	*mangle
 //	-A PREROUTING -j USHER-RETURN
-//	-A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
-//	-A USHER-RETURN -p icmp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+//	-A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40/0x40
+//	-A USHER-RETURN -p icmp -m socket --transparent -j MARK --set-xmark 0x40/0x40
 //	COMMIT
 //	*filter
 //	-A INPUT -j USHER-INPUT
@@ -37,7 +37,7 @@
 //	-A USHER-PREROUTING -i cni0 -g USHER-REDIRECT
 //	-A USHER-PREROUTING -i eth0 -g USHER-REDIRECT
 //	-A USHER-PREROUTING -g USHER-DNAT
-//	-A USHER-OUTPUT -m mark --mark 0x20000/0x20000 -j RETURN
+//	-A USHER-OUTPUT -m mark --mark 0x20/0x20 -j RETURN
 //	-A USHER-OUTPUT -g USHER-REDIRECT
 //	-A USHER-REDIRECT -j USHER-SERVICES
 //	-A USHER-REDIRECT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS

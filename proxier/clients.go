@@ -62,7 +62,7 @@ func podCIDRs(node *corev1.Node) (list []netip.Prefix) {
 		texts = []string{node.Spec.PodCIDR}
 	}
 	for _, text := range texts {
-		if p, ok := parsePrefix(text); ok {
+		if p, ok := ParsePrefix(text); ok {
 			list = append(list, p)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	netutils "k8s.io/utils/net"
 
 	"github.com/usher-proxy/usher/proxier/source"
 )
@@ -32,8 +31,6 @@ type facts struct {
 	allowExternal []netip.Prefix      // where spec.externalIPs may be
 	loopbackAllow bool                // loopback addresses may be served and dialled
 }
-
-func (f *facts) isNodeIP(ip netip.Addr) bool { return slices.Contains(f.nodeIPs, ip) }
 
 // desired is the whole desired state while it is being computed.
 type desired struct {
@@ -189,7 +186,7 @@ func (d *desired) clusterIPs(s *corev1.Service) []netip.Addr {
 	}
 	var ips []netip.Addr
 	for _, text := range texts {
-		ip, ok := parseIP(text)
+		ip, ok := ParseAddr(text)
 		if !ok {
 			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("clusterIP %q is not an IP address", text))
 			continue
@@ -218,11 +215,4 @@ func (d *desired) problem(namespace, name, reason, message string) {
 
 func serviceRef(namespace, name string) source.Ref {
 	return source.Ref{Kind: "Service", Namespace: namespace, Name: name}
-}
-
-// parseIP reads an address as Kubernetes does: surrounding space and leading
-// zeros are accepted, and an IPv4 address in IPv6 clothes is an IPv4 address.
-func parseIP(text string) (netip.Addr, bool) {
-	ip, ok := netip.AddrFromSlice(netutils.ParseIPSloppy(strings.TrimSpace(text)))
-	return ip.Unmap(), ok
 }

@@ -130,7 +130,7 @@ func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, a
 		return
 	}
 	// Only the first address counts: the others were never given a meaning.
-	ip, ok := parseIP(from.Addresses[0])
+	ip, ok := ParseAddr(from.Addresses[0])
 	if !ok {
 		p.Excluded = append(p.Excluded, Exclusion{from.Addresses[0], "not an IP address"})
 		return

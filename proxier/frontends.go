@@ -3,10 +3,10 @@ package proxier
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	netutils "k8s.io/utils/net"
 )
 
 // claim is a frontend as at most one Service port may have it.
@@ -72,44 +72,53 @@ func (d *desired) external(s *corev1.Service) external {
 
 // loadBalancerIPs are the addresses that a load balancer says it sends to us
 // (Service.status.loadBalancer). One that only proxies (ipMode) is left alone.
-func (d *desired) loadBalancerIPs(s *corev1.Service) (ips []netip.Addr) {
+func (d *desired) loadBalancerIPs(s *corev1.Service) []netip.Addr {
+	var texts []string
 	for _, in := range s.Status.LoadBalancer.Ingress {
-		if in.IP == "" || in.IPMode != nil && *in.IPMode != corev1.LoadBalancerIPModeVIP {
-			continue
-		}
-		ip, ok := parseIP(in.IP)
-		switch {
-		case !ok:
-			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("load balancer address %q is not an IP address: it is not served", in.IP))
-		case d.isNodeIP(ip):
-			d.problem(s.Namespace, s.Name, "NodeAddress", fmt.Sprintf("load balancer address %s is the node's own: it is not served, or the Service could take the node's ports", ip))
-		case d.unservable(ip) != "":
-			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("load balancer address %s is not served: %s", ip, d.unservable(ip)))
-		default:
-			ips = append(ips, ip)
+		if in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP {
+			texts = append(texts, in.IP)
 		}
 	}
-	return ips
+	return d.servable(s, "load balancer address", texts, func(ip netip.Addr) (reason, why string) {
+		if slices.Contains(d.nodeIPs, ip) {
+			return "NodeAddress", "it is the node's own, and the Service could take the node's ports"
+		}
+		return "", ""
+	})
 }
 
 // externalIPs are the addresses that whoever wrote the Service claims for it.
 // The API server lets everybody claim any, so the node's owner has to allow them.
-func (d *desired) externalIPs(s *corev1.Service) (ips []netip.Addr) {
-	for _, text := range s.Spec.ExternalIPs {
+func (d *desired) externalIPs(s *corev1.Service) []netip.Addr {
+	return d.servable(s, "externalIP", s.Spec.ExternalIPs, func(ip netip.Addr) (reason, why string) {
+		if !contains(d.allowExternal, ip) {
+			return "ExternalIPNotAllowed", "--allow-external-ips does not allow it"
+		}
+		return "", ""
+	})
+}
+
+// servable leaves those of a Service's addresses that may be served, and tells
+// why the others are not. refuse says what is wrong with an address of this kind.
+func (d *desired) servable(s *corev1.Service, kind string, texts []string, refuse func(netip.Addr) (reason, why string)) (ips []netip.Addr) {
+	for _, text := range texts {
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
-		ip, ok := parseIP(text)
-		switch {
-		case !ok:
-			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("externalIP %q is not an IP address: it is not served", text))
-		case !contains(d.allowExternal, ip):
-			d.problem(s.Namespace, s.Name, "ExternalIPNotAllowed", fmt.Sprintf("externalIP %s is not served: --allow-external-ips does not allow it", ip))
-		case d.unservable(ip) != "":
-			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("externalIP %s is not served: %s", ip, d.unservable(ip)))
-		default:
-			ips = append(ips, ip)
+		ip, ok := ParseAddr(text)
+		if !ok {
+			d.problem(s.Namespace, s.Name, "BadAddress", fmt.Sprintf("%s %q is not served: it is not an IP address", kind, text))
+			continue
 		}
+		reason, why := refuse(ip)
+		if bad := d.unservable(ip); reason == "" && bad != "" {
+			reason, why = "BadAddress", bad
+		}
+		if reason != "" {
+			d.problem(s.Namespace, s.Name, reason, fmt.Sprintf("%s %s is not served: %s", kind, ip, why))
+			continue
+		}
+		ips = append(ips, ip)
 	}
 	return ips
 }
@@ -137,7 +146,7 @@ func (d *desired) sourceRanges(s *corev1.Service, family Family, vips []netip.Ad
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
-		p, ok := parsePrefix(text)
+		p, ok := ParsePrefix(text)
 		switch {
 		case !ok && family == IPv4: // told once
 			d.problem(s.Namespace, s.Name, "BadSourceRange", fmt.Sprintf("loadBalancerSourceRanges: %q is no range of addresses and has no effect", text))
@@ -169,16 +178,4 @@ func single(ips []netip.Addr, family Family) (prefixes []netip.Prefix) {
 		}
 	}
 	return prefixes
-}
-
-// parsePrefix reads a CIDR as Kubernetes does.
-func parsePrefix(text string) (netip.Prefix, bool) {
-	_, n, err := netutils.ParseCIDRSloppy(strings.TrimSpace(text))
-	if err != nil {
-		return netip.Prefix{}, false
-	}
-	ip, _ := netip.AddrFromSlice(n.IP)
-	ones, bits := n.Mask.Size()
-	ip = ip.Unmap()
-	return netip.PrefixFrom(ip, ones-(bits-ip.BitLen())).Masked(), true
 }

@@ -74,7 +74,7 @@ func nodeIPsOf(node *corev1.Node) (ips []netip.Addr) {
 	}
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
 		for _, a := range node.Status.Addresses {
-			if ip, ok := parseIP(a.Address); ok && a.Type == kind {
+			if ip, ok := ParseAddr(a.Address); ok && a.Type == kind {
 				ips = append(ips, ip)
 			}
 		}

@@ -123,3 +123,15 @@ func TestPrimaryNodePortAddressIsNotGuessed(t *testing.T) {
 		}
 	}
 }
+
+func TestParsePrefix(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.0.0.0/8": "10.0.0.0/8", " 010.1.2.3/8 ": "10.0.0.0/8", "fd00::1/64": "fd00::/64",
+		"::ffff:10.1.2.3/104": "10.0.0.0/8", "::/0": "::/0", "10.0.0.1": "", "10.0.0.0/33": "", "": "", "nonsense/8": "",
+	} {
+		got, ok := ParsePrefix(text)
+		if ok != (want != "") || ok && got.String() != want {
+			t.Errorf("%q is %v, %v, want %q", text, got, ok, want)
+		}
+	}
+}

@@ -26,8 +26,8 @@ func ParsePortRange(text string) (PortRange, error) {
 
 func (r PortRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
 
-// portTable remembers which ServicePort (by its name in the rules) has which port of the range; one table a
-// family. It belongs to the reconcile loop.
+// portTable remembers which ServicePort (by its name in the rules) has which
+// port of the range; one table a family. It belongs to the reconcile loop.
 type portTable struct {
 	PortRange
 	owners map[uint16]iptables.Key

@@ -42,7 +42,7 @@ func (fe *frontendOptions) nodePorts(o *options, n *proxier.NodePortAddresses) e
 		case "all":
 			n.CIDRs = append(n.CIDRs, everywhere...)
 		default:
-			p, ok := parsePrefix(text)
+			p, ok := proxier.ParsePrefix(text)
 			if !ok {
 				return o.fault("nodeport-addresses", text, "want CIDRs, primary, localhost or all")
 			}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
-	utilnet "k8s.io/utils/net"
 
 	"github.com/usher-proxy/usher/proxier"
 )
@@ -30,7 +29,7 @@ func (n *nodeOptions) configure(o *options, cfg *proxier.Config) (err error) {
 		return err
 	}
 	for _, text := range n.ips {
-		addr, ok := parseAddr(text)
+		addr, ok := proxier.ParseAddr(text)
 		switch {
 		case !ok || addr.IsMulticast():
 			return o.fault("node-ip", text, "want IP addresses of this node")
@@ -61,35 +60,14 @@ func (n *nodeOptions) ipv6() bool {
 	if len(n.ips) == 0 {
 		return false
 	}
-	addr, ok := parseAddr(n.ips[0])
+	addr, ok := proxier.ParseAddr(n.ips[0])
 	return ok && addr.Is6()
-}
-
-// parseAddr reads an address as Kubernetes does, leading zeros included.
-func parseAddr(text string) (netip.Addr, bool) {
-	addr, ok := netip.AddrFromSlice(utilnet.ParseIPSloppy(strings.TrimSpace(text)))
-	return addr.Unmap(), ok
-}
-
-// parsePrefix reads a CIDR as Kubernetes does: leading zeros are decimal, and
-// bits after the prefix do not count.
-func parsePrefix(text string) (netip.Prefix, bool) {
-	_, network, err := utilnet.ParseCIDRSloppy(strings.TrimSpace(text))
-	if err != nil {
-		return netip.Prefix{}, false
-	}
-	addr, ok := netip.AddrFromSlice(network.IP)
-	bits, _ := network.Mask.Size()
-	if addr.Is4In6() {
-		addr, bits = addr.Unmap(), max(bits-96, 0)
-	}
-	return netip.PrefixFrom(addr, bits), ok
 }
 
 // prefixes reads the CIDRs of a flag.
 func (s *settings) prefixes(name string, texts []string) (all []netip.Prefix, err error) {
 	for _, text := range texts {
-		p, ok := parsePrefix(text)
+		p, ok := proxier.ParsePrefix(text)
 		if !ok {
 			return nil, s.fault(name, text, "want CIDRs, as in 10.0.0.0/8 or fd00::/64")
 		}

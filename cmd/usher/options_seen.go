@@ -52,7 +52,7 @@ func (s *seenOptions) complete(o *options) error {
 			port += 100
 		}
 		value := a.value
-		if addr, ok := parseAddr(value); ok {
+		if addr, ok := proxier.ParseAddr(value); ok {
 			value = netip.AddrPortFrom(addr, port).String()
 		}
 		if !o.given(a.flag) {

@@ -57,11 +57,6 @@ func NewServices(healthy func() bool) *Services {
 	return &Services{healthy: healthy, connections: &connections{limit: connectionLimit}, servers: map[netip.AddrPort]*serviceServer{}}
 }
 
-// Everywhere are the addresses that stand for all addresses of the node.
-func Everywhere() []netip.Addr {
-	return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-}
-
 // Sync makes the health checks of exactly these Services be answered, on these
 // addresses of the node; the unspecified address of a family stands for all of
 // it, and for that family alone. An answer that changes is swapped, also when

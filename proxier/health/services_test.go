@@ -47,7 +47,7 @@ func newServices(t *testing.T) (*Services, *atomic.Bool) {
 // serve is Sync of what must work, everywhere.
 func serve(t *testing.T, s *Services, want ...Service) {
 	t.Helper()
-	for _, err := range s.Sync(want, Everywhere()) {
+	for _, err := range s.Sync(want, everywhere()) {
 		t.Error(err)
 	}
 }
@@ -259,14 +259,14 @@ func TestAnAddressInUseHarmsNoOther(t *testing.T) {
 	s, _ := newServices(t)
 	both := []Service{here("a", port, 1), here("b", port+1, 1)}
 	for range 2 { // each Sync tells it
-		failed := s.Sync(both, Everywhere())
+		failed := s.Sync(both, everywhere())
 		if len(failed) != 1 || failed[0].Name != "a" || failed[0].Namespace != "default" ||
 			failed[0].Addr != netip.MustParseAddrPort("0.0.0.0:32000") || !errors.Is(failed[0], syscall.EADDRINUSE) {
 			t.Fatalf("failed: %v", failed)
 		}
 	}
 	const text = "cannot answer health checks of default/a on 0.0.0.0:32000, trying again: bind: address already in use"
-	if got := s.Sync(both, Everywhere())[0].Error(); got != text {
+	if got := s.Sync(both, everywhere())[0].Error(); got != text {
 		t.Errorf("the error says %q, want %q", got, text)
 	}
 	answers(t, "[::1]:32000", 200, "a", 1, true)
@@ -279,7 +279,7 @@ func TestAnAddressInUseHarmsNoOther(t *testing.T) {
 
 func TestTwoServicesOfOnePort(t *testing.T) {
 	s, _ := newServices(t)
-	failed := s.Sync([]Service{here("first", port, 1), here("second", port, 2)}, Everywhere())
+	failed := s.Sync([]Service{here("first", port, 1), here("second", port, 2)}, everywhere())
 	if len(failed) != 2 || failed[0].Name != "second" || !strings.Contains(failed[1].Error(), "default/first") {
 		t.Errorf("failed: %v", failed)
 	}
@@ -369,4 +369,9 @@ func TestServerHangsUpOnClientsThatSendTooMuch(t *testing.T) {
 	if server.ReadTimeout == 0 || server.WriteTimeout == 0 || server.IdleTimeout == 0 {
 		t.Errorf("a timeout is missing: %+v", server)
 	}
+}
+
+// everywhere are the addresses that stand for all addresses of the node.
+func everywhere() []netip.Addr {
+	return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 }

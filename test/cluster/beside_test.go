@@ -3,8 +3,6 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/usher-proxy/usher/test/apiserver"
 	"github.com/usher-proxy/usher/test/conformance"
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
@@ -22,20 +19,12 @@ import (
 // label moves a Service to it and back. It may even reach the API server through
 // the Service that kube-proxy serves.
 func TestBesideKubeProxy(t *testing.T) {
-	dir, err := apiserver.Binaries("etcd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(dir, "kube-proxy")
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("kube-proxy is not built: make conformance does it")
-	}
 	c := newCluster(t)
 	c.api.Apply(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: c.Node.Name},
 		Spec:       corev1.NodeSpec{PodCIDR: c.PodCIDRv4.String(), PodCIDRs: []string{c.PodCIDRv4.String()}},
 	})
-	kubeProxy{program, c.api.Admin.Kubeconfig}.Start(t, c.Node, conformance.Options{SyncPeriod: 30 * time.Second})
+	kubeProxy{kubeProxyProgram(t), c.api.Admin.Kubeconfig}.Start(t, c.Node, conformance.Options{SyncPeriod: 30 * time.Second})
 	web := service("web")
 	c.api.Apply(web, slice(web, "1", c.RoutedServer))
 	c.answers(c.Client.NS, url(web), "routed-server")

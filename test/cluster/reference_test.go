@@ -19,6 +19,15 @@ import (
 // The conformance cases tell what Kubernetes promises, and not what usher does:
 // kube-proxy passes them too, but for those that say why not.
 func TestReference(t *testing.T) {
+	program := kubeProxyProgram(t)
+	w := conformance.NewRoutedWorld(t)
+	api := apiserver.Start(t, w.NS, netns.NodeIPv4)
+	conformance.Run(t, w, "kube-proxy", store{t, api}, kubeProxy{program, api.Admin.Kubeconfig})
+}
+
+// kubeProxyProgram is its path. The test is skipped if it is not built.
+func kubeProxyProgram(t *testing.T) string {
+	t.Helper()
 	dir, err := apiserver.Binaries("etcd")
 	if err != nil {
 		t.Fatal(err)
@@ -27,9 +36,7 @@ func TestReference(t *testing.T) {
 	if _, err := os.Stat(program); err != nil {
 		t.Skip("kube-proxy is not built: make conformance does it")
 	}
-	w := conformance.NewRoutedWorld(t)
-	api := apiserver.Start(t, w.NS, netns.NodeIPv4)
-	conformance.Run(t, w, "kube-proxy", store{t, api}, kubeProxy{program, api.Admin.Kubeconfig})
+	return program
 }
 
 // kubeProxy is kube-proxy in its default mode, iptables.

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/iptables"
 )
 
 func prefixes(texts string) (list []netip.Prefix) {
@@ -132,6 +135,33 @@ func TestParsePrefix(t *testing.T) {
 		got, ok := ParsePrefix(text)
 		if ok != (want != "") || ok && got.String() != want {
 			t.Errorf("%q is %v, %v, want %q", text, got, ok, want)
+		}
+	}
+}
+
+// A network plugin that does not care for podCIDRs is noticed once.
+func TestStrayPods(t *testing.T) {
+	port := func(addr string) []Port {
+		return []Port{{Local: Eligible{Endpoints: []balancer.Endpoint{{Addr: netip.MustParseAddrPort(addr)}}}}}
+	}
+	for _, c := range []struct {
+		mode, cidr, endpoint string
+		mark                 uint32
+		want                 string
+	}{
+		{"", "10.244.1.0/24", "10.244.1.5:80", 1, ""},
+		{"", "10.244.1.0/24", "10.9.9.9:80", 1, "10.9.9.9, are outside of its podCIDRs (10.244.1.0/24)"},
+		{"", "10.244.1.0/24", "192.0.2.1:80", 1, ""}, // on the host network
+		{"", "", "10.9.9.9:80", 1, "its Node object tells none"},
+		{"", "10.244.1.0/24", "10.9.9.9:80", 0, ""}, // nobody asks for the client's address
+		{"InterfaceNamePrefix", "10.244.1.0/24", "10.9.9.9:80", 1, ""},
+	} {
+		mode := LocalPods{Mode: c.mode, Interface: "cali"}
+		p := &Proxier{cfg: Config{LocalPods: mode, ReturnMark: iptables.Mark{Value: c.mark, Mask: c.mark}}}
+		n := &nodeState{clients: newClients(mode, &corev1.Node{Spec: corev1.NodeSpec{PodCIDR: c.cidr}}, map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true}, nil)}
+		got := fmt.Sprint(p.strayPods(port(c.endpoint), n))
+		if (c.want == "") != (got == "[]") || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %s", c, got)
 		}
 	}
 }

@@ -128,9 +128,6 @@ func (p *Proxier) Run(ctx context.Context) error {
 	}
 }
 
-// retryAfter is when a failed pass is tried again without any change.
-const retryAfter = time.Second
-
 // loop runs passes: at once after a quiet time, MinSyncPeriod apart in a burst
 // or as long as one takes, and every SyncPeriod to mend what drifted.
 func (p *Proxier) loop(ctx context.Context) {

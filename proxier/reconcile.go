@@ -37,7 +37,7 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	closed := p.settle(served, change, failed)
 	p.data.connections.makeRoom(countSockets(served))
 
-	problems := slices.Concat(d.problems, change.problems, p.syncChecks(d.checks, node), p.failures(failed), p.source.problems(p.cfg.NodeName))
+	problems := slices.Concat(d.problems, change.problems, p.strayPods(d.ports, node), p.syncChecks(d.checks, node), p.failures(failed), p.source.problems(p.cfg.NodeName))
 	if ctx.Err() == nil {
 		p.reporter.report(problems)
 	}
@@ -52,8 +52,16 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	}
 	p.setReady()
 	p.health.Synced(p.written(failed)...)
+	if change.missing {
+		return min(missingAfter, p.cfg.SyncPeriod)
+	}
 	return p.cfg.SyncPeriod
 }
+
+const (
+	retryAfter   = time.Second     // when a failed pass is tried again without any change
+	missingAfter = 5 * time.Second // the same for sockets that could not be had
+)
 
 // change is what a pass does to the listeners, before the kernel follows.
 type change struct {

@@ -130,7 +130,8 @@ const maxSourceRules = 250
 
 // silences says whether clients outside of a Port's source ranges get silence.
 func silences(port *Port) bool {
-	return len(port.SourceRanges) > 0 && len(port.SourceRanges) <= maxSourceRules
+	return len(port.SourceRanges) > 0 && len(port.SourceRanges) <= maxSourceRules &&
+		slices.ContainsFunc(port.Frontends, func(f Frontend) bool { return f.Kind == LoadBalancer })
 }
 
 // neededSets are those that some frontend of a Port leads to.
@@ -311,9 +312,10 @@ func (r *redirect) openDenied(family Family) error {
 func (r *redirect) stop(ctx context.Context) error {
 	var errs []error
 	for family, table := range r.tables {
-		rules := r.last[family]
-		rules.Ending = true
-		errs = append(errs, table.Sync(ctx, rules))
+		if rules, ok := r.last[family]; ok {
+			rules.Ending = true
+			errs = append(errs, table.Sync(ctx, rules))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -18,11 +18,13 @@ type watched struct {
 	looks  []string // what the addresses of interest answered, at each step
 	ask    []string // addresses of interest
 	broken bool
+	verify bool // was asked for
 }
 
-func (w *watched) apply(_ context.Context, _ []*listener, _ *nodeState, _ bool) map[Family]error {
+func (w *watched) apply(_ context.Context, _ []*listener, _ *nodeState, verify bool) map[Family]error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.verify = w.verify || verify
 	w.look("apply")
 	if w.broken {
 		return map[Family]error{IPv4: errors.New("broken by the test")}
@@ -145,4 +147,20 @@ func TestIncompleteObjectsAreNotServed(t *testing.T) {
 	s.set(with(service("web", vip), b.addr)...)
 	s.served(vip)
 	<-s.proxier.Ready()
+}
+
+// What somebody else has changed in the kernel is mended in time however often
+// objects change.
+func TestRulesAreVerifiedUnderSteadyChanges(t *testing.T) {
+	s, w := newWatchedScene(t, func(c *Config) { c.SyncPeriod = 200 * time.Millisecond })
+	s.eventually("verified", func() error {
+		s.set(service("web", vip)) // each time sooner than the timer fires
+		time.Sleep(time.Millisecond)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.verify {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 }

@@ -129,12 +129,13 @@ func (p *Proxier) Run(ctx context.Context) error {
 }
 
 // loop runs passes: at once after a quiet time, MinSyncPeriod apart in a burst
-// or as long as one takes, and every SyncPeriod to mend what drifted.
+// or as long as one takes, and every SyncPeriod to mend what drifted, also under
+// steady changes.
 func (p *Proxier) loop(ctx context.Context) {
 	timer := time.NewTimer(p.cfg.SyncPeriod)
 	defer timer.Stop()
+	verified := time.Now()
 	for {
-		verify := false
 		select {
 		case <-ctx.Done():
 			return
@@ -147,9 +148,13 @@ func (p *Proxier) loop(ctx context.Context) {
 			}
 		case <-timer.C:
 			p.node.refresh()
-			verify = true
+			verified = time.Time{}
 		}
 		start := time.Now()
+		verify := start.Sub(verified) >= p.cfg.SyncPeriod
+		if verify {
+			verified = start
+		}
 		timer.Reset(p.reconcile(ctx, verify))
 		select {
 		case <-ctx.Done():

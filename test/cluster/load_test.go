@@ -17,6 +17,7 @@ type load struct {
 	cancel  func()
 	running sync.WaitGroup
 	places  []*place
+	node    *netns.NS
 }
 
 // place is where somebody asks for one URL again and again.
@@ -29,7 +30,7 @@ type place struct {
 // ask starts a load. It ends with the test at the latest.
 func (c *cluster) ask(places ...*place) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{t: c.t, cancel: cancel, places: places}
+	l := &load{t: c.t, cancel: cancel, places: places, node: c.NS}
 	for _, p := range places {
 		l.running.Go(func() { l.loop(ctx, p) })
 	}
@@ -44,11 +45,17 @@ func (l *load) loop(ctx context.Context, p *place) {
 			return // the test has ended, and curl was killed
 		}
 		if err != nil {
-			l.t.Errorf("the curl after %d good ones failed from %s: %v", p.answered.Load(), p.from.Name, err)
+			l.t.Errorf("the curl after %d good ones failed from %s: %v\n%s", p.answered.Load(), p.from.Name, err, l.underWay())
 			return
 		}
 		p.answered.Add(1)
 	}
+}
+
+// underWay is what the node's conntrack knows of connects that nobody has
+// answered: a SYN that no rule has met is among them, with the address as dialled.
+func (l *load) underWay() string {
+	return l.node.Run("sh", "-c", "grep -e UNREPLIED -e SYN_ /proc/net/nf_conntrack | head -20; true")
 }
 
 // goOn waits until every place has been answered a few times more, which tells

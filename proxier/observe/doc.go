@@ -1,10 +1,13 @@
-// Package observe tells what became of every connection.
+// Package observe tells what became of every connection and UDP session.
 //
-// A Record is the story of one connection. The data path fills it in and hands
-// it over exactly once, to Observer.Closed; from there come both the log line
-// and the counters, so that they cannot disagree.
+// A Record is the story of one of them. The data path fills it in and hands it
+// over exactly once, to Observer.Closed; from there come both the log line and
+// the counters, so that they cannot disagree. Only the bytes and datagrams of
+// UDP are counted while they pass: a session may last for as long as it likes.
 //
-// Read record.go first, then reason.go for the words it may end with. Log
-// (log.go) writes records from a bounded queue in a goroutine of its own: when
-// nobody reads the log, records are dropped and counted, and connections go on.
+// Read record.go first, then reason.go for the words it may end with; fields.go
+// and sentence.go are its log line. Log (log.go) writes records from a bounded
+// queue in a goroutine of its own: when nobody reads the log, records are
+// dropped and counted, and connections go on. Metrics (metrics.go, and
+// metrics_udp.go for what only UDP has) count per Service port.
 package observe

@@ -69,10 +69,11 @@ func (l *Log) flush() {
 // write is the one place that a record becomes a log line. What went wrong is
 // a warning, so that --log-level=warning shows just that.
 func (l *Log) write(r *Record) {
-	entry := l.logger.WithFields(logrus.Fields(r.Fields()))
-	if r.Reason == OK {
-		entry.Info(r.Sentence())
-	} else {
-		entry.Warn(r.Sentence())
+	level := logrus.InfoLevel
+	if r.Trouble() {
+		level = logrus.WarnLevel
+	}
+	if l.logger.IsLevelEnabled(level) { // the fields cost more than to ask
+		l.logger.WithFields(logrus.Fields(r.Fields())).Log(level, r.Sentence())
 	}
 }

@@ -71,7 +71,7 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 	if first["errno"] != "ECONNREFUSED" || first["backend"] != "10.0.0.1:8080" || first["result"] != "backend_refused" {
 		t.Errorf("first attempt %v", first)
 	}
-	for name, c := range map[string]prometheus.Collector{"connections": port.connections, "retries": port.retries} {
+	for name, c := range map[string]prometheus.Collector{"connections": port.opens, "retries": port.retries} {
 		if n := testutil.ToFloat64(c); n != 1 {
 			t.Errorf("%s counted %v times", name, n)
 		}
@@ -80,7 +80,7 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 		t.Errorf("bytes counted: %v in, %v out", in, out)
 	}
 	port.Forget()
-	if n := testutil.CollectAndCount(m.closes) + testutil.CollectAndCount(m.connections); n != 0 {
+	if n := testutil.CollectAndCount(m.connections.closes) + testutil.CollectAndCount(m.connections.opened); n != 0 {
 		t.Errorf("%d series are left of a forgotten port", n)
 	}
 }
@@ -103,13 +103,18 @@ func TestFullLogDropsTheOldest(t *testing.T) {
 }
 
 func TestEveryReasonHasAMeaning(t *testing.T) {
+	tested := 0
 	for _, r := range []Reason{
 		OK, ClientReset, ClientGone, BackendRefused, BackendUnreachable, ConnectTimeout, BackendReset, BackendGone,
-		HalfCloseTimeout, RetriesExhausted, NoEndpoints, DirectAccess, LimitGlobal, OutOfFiles, OutOfMemory, OutOfPorts,
-		Shutdown, SocketDestroyed, InternalError,
+		HalfCloseTimeout, RetriesExhausted, NoEndpoints, DirectAccess, SourceDenied, LimitGlobal, OutOfFiles, OutOfMemory,
+		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, Shutdown, SocketDestroyed, InternalError,
 	} {
 		if len(r.Code()) != 2 || r.Side() == "" || r.Phase() == "" || r.Text() == "" {
 			t.Errorf("%s: %+v", r, meanings[r])
 		}
+		tested++
+	}
+	if tested != len(meanings) {
+		t.Errorf("%d reasons have a meaning, %d were tested", len(meanings), tested)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Observer is told of every connection and tells everybody else.
-// It is safe for concurrent use.
+// Observer is told of every connection and UDP session, and tells everybody
+// else. It is safe for concurrent use.
 type Observer struct {
 	node    string
 	log     *Log
@@ -24,20 +24,33 @@ func New(node string, log *Log, metrics *Metrics, onClosed func(*Record)) *Obser
 	return &Observer{node: node, log: log, metrics: metrics, boot: time.Now().Unix(), onClosed: onClosed}
 }
 
-// Open begins the record of a connection to a Service port.
+// Open begins a connection to a Service port and its record.
 func (o *Observer) Open(port *PortMetrics) *Record {
-	port.opened()
+	o.Opened(port)
+	return o.Record(port, time.Now())
+}
+
+// Opened counts what begins. It is cheap and allocates nothing: a UDP session, of
+// which there may be very many, gets its record only when it ends.
+func (o *Observer) Opened(port *PortMetrics) { port.opened() }
+
+// Record returns the record of what began at start, with an ID of its own.
+// Whoever was counted by Opened needs exactly one, for Closed. The start has to
+// have a monotonic clock reading, else a change of the clock makes the duration
+// wrong.
+func (o *Observer) Record(port *PortMetrics, start time.Time) *Record {
 	return &Record{
 		ID:        fmt.Sprintf("%x-%d", o.boot, o.last.Add(1)),
 		Node:      o.node,
-		Start:     time.Now(),
+		Start:     start,
 		Namespace: port.namespace, Service: port.service, PortName: port.port, Protocol: port.protocol,
-		Connect: -1, ClientCloseAt: -1, BackendCloseAt: -1,
+		Connect: -1, FirstReply: -1, ClientCloseAt: -1, BackendCloseAt: -1,
 		ClientClose: CloseNone, BackendClose: CloseNone, SentClient: CloseNone, SentBackend: CloseNone,
 	}
 }
 
-// Closed ends the record of a connection: it is counted and logged, once.
+// Closed ends the record of a connection or UDP session: it is counted and
+// logged, once. The duration is the time since its start.
 func (o *Observer) Closed(port *PortMetrics, r *Record) {
 	r.Duration = time.Since(r.Start)
 	port.closed(r)

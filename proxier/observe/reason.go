@@ -1,10 +1,13 @@
 package observe
 
-// Reason is why a connection ended, as one word for people and machines.
+// Reason is why a connection or a UDP session ended, as one word for people and
+// machines.
 type Reason string
 
 // The reasons. Each has a two-letter code in the manner of HAProxy, the side
-// that caused the end, and the phase in which it happened.
+// that caused the end, and the phase in which it happened. Idle, Evicted,
+// EndpointRemoved and ServiceRemoved are for UDP sessions, which nobody closes:
+// Idle is how they end normally.
 const (
 	OK                 Reason = "ok"
 	ClientReset        Reason = "client_reset"
@@ -23,12 +26,16 @@ const (
 	OutOfFiles         Reason = "res_fds"
 	OutOfMemory        Reason = "res_mem"
 	OutOfPorts         Reason = "res_ports"
+	Idle               Reason = "idle"
+	Evicted            Reason = "evicted"
+	EndpointRemoved    Reason = "endpoint_removed"
+	ServiceRemoved     Reason = "service_removed"
 	Shutdown           Reason = "shutdown"
 	SocketDestroyed    Reason = "socket_destroyed"
 	InternalError      Reason = "internal_error"
 )
 
-// Side is the party that caused the end of a connection.
+// Side is the party that caused the end.
 type Side string
 
 // The sides.
@@ -46,11 +53,15 @@ type meaning struct {
 	text  string
 }
 
+// The first letter is a capital for an event and a small one for a timer, as in
+// HAProxy ("Session state at disconnection" in its manual). Its c and s are the
+// timers of one side; h (half-closed) and i (idle) belong to neither side and are
+// usher's own.
 var meanings = map[Reason]meaning{
 	OK:                 {"--", SideNone, "data", "both sides closed"},
 	ClientReset:        {"CD", SideClient, "data", "the client reset the connection"},
 	ClientGone:         {"cD", SideClient, "data", "the client stopped answering"},
-	BackendRefused:     {"SC", SideBackend, "connect", "the endpoint refused the connection"},
+	BackendRefused:     {"SC", SideBackend, "connect", "the endpoint refused"},
 	BackendUnreachable: {"SC", SideBackend, "connect", "the endpoint could not be reached"},
 	ConnectTimeout:     {"sC", SideBackend, "connect", "the endpoint did not answer in time"},
 	BackendReset:       {"SD", SideBackend, "data", "the endpoint reset the connection"},
@@ -64,6 +75,10 @@ var meanings = map[Reason]meaning{
 	OutOfFiles:         {"RF", SideProxy, "connect", "usher is out of file descriptors"},
 	OutOfMemory:        {"RM", SideProxy, "connect", "the kernel is out of memory for sockets"},
 	OutOfPorts:         {"RP", SideProxy, "connect", "no local port is left towards the endpoint"},
+	Idle:               {"iD", SideProxy, "data", "no more datagrams came"},
+	Evicted:            {"PE", SideProxy, "data", "it made room for another session"},
+	EndpointRemoved:    {"DE", SideProxy, "drain", "the endpoint no longer belongs to the Service"},
+	ServiceRemoved:     {"DS", SideProxy, "drain", "the Service no longer has this port"},
 	Shutdown:           {"KS", SideProxy, "drain", "usher stopped"},
 	SocketDestroyed:    {"KD", SideProxy, "data", "somebody destroyed the socket"},
 	InternalError:      {"II", SideProxy, "data", "usher itself failed"},

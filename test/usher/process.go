@@ -26,9 +26,11 @@ type Attempt struct {
 	Backend, Pod, Result, Errno string
 }
 
-// Record is a connection record, as the JSON log has it.
+// Record is what became of a connection (event conn.close) or of a UDP session
+// (udp.close), as the JSON log has it.
 type Record struct {
 	Event, Reason, Errno      string
+	Level, Proto              string
 	NS, Service               string
 	Port                      string `json:"port_name"`
 	ClientIP                  string `json:"client_ip"`
@@ -43,6 +45,10 @@ type Record struct {
 	Attempts                  []Attempt
 	BytesIn                   int64   `json:"bytes_in"`
 	BytesOut                  int64   `json:"bytes_out"`
+	DgramsIn                  int64   `json:"dgrams_in"`
+	DgramsOut                 int64   `json:"dgrams_out"`
+	DgramsDropped             int64   `json:"dgrams_dropped"`
+	FirstReplyMS              float64 `json:"first_byte_backend_ms"`
 	ConnectMS                 float64 `json:"connect_ms"`
 	DurationMS                float64 `json:"duration_ms"`
 	ClientClose, BackendClose string  `json:"-"`
@@ -125,7 +131,7 @@ func (p *Process) line(text string) {
 	defer p.mu.Unlock()
 	p.lines = append(p.lines, text)
 	var r Record
-	if json.Unmarshal([]byte(text), &r) == nil && r.Event == "conn.close" {
+	if json.Unmarshal([]byte(text), &r) == nil && (r.Event == "conn.close" || r.Event == "udp.close") {
 		p.records = append(p.records, r)
 	}
 	close(p.changed)

@@ -95,7 +95,7 @@ func TestFilterComparesPrefixesOfBothFamilies(t *testing.T) {
 	}
 	addr := addrPort(ln.Addr())
 	ln.Close()
-	s, err := openSocket(addr)
+	s, err := openStream(addr)
 	if err != nil {
 		t.Fatal(err)
 	}

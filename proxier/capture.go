@@ -14,9 +14,9 @@ type capture interface {
 	// families are those that it serves.
 	families() []Family
 	// sockets returns the sockets that port is to be served on: of those it
-	// has, the ones that stay, and new ones. Frontends that cannot be had are
-	// errors; the others are served all the same.
-	sockets(port *Port, have []*socket, node *nodeState) ([]*socket, []error)
+	// has, the ones that stay, and new ones, which open opens. Frontends that
+	// cannot be had are errors; the others are served all the same.
+	sockets(port *Port, have []*socket, open opener, node *nodeState) ([]*socket, []error)
 	// answer is what clients that connect to a socket of port get.
 	answer(port *Port, s *socket, node *nodeState) answer
 	// apply makes the kernel send every frontend of the served Ports to their
@@ -27,8 +27,11 @@ type capture interface {
 	apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error
 	// rules counts the iptables rules of a family, by table.
 	rules(Family) map[string]int
+	// redirected are those ports of ours that datagrams to a frontend of the listener are
+	// sent to; none: they arrive as they are, if captured.
+	redirected(l *listener, f Frontend) (ports []uint16, captured bool)
 	// released tells that a socket has been closed.
-	released(*socket)
+	released(netip.AddrPort)
 	// own are the ports on which direct connections are not welcome.
 	own() map[uint16]bool
 	// destination is the address that the client of an accepted connection has

@@ -15,14 +15,14 @@ func (bind) String() string { return "bind" }
 
 func (bind) families() []Family { return []Family{IPv4, IPv6} }
 
-func (b bind) sockets(port *Port, have []*socket, node *nodeState) (want []*socket, problems []error) {
+func (b bind) sockets(port *Port, have []*socket, open opener, node *nodeState) (want []*socket, problems []error) {
 	for _, addr := range addressesOf(port, node) {
 		i := slices.IndexFunc(have, func(s *socket) bool { return s.addr == addr })
 		if i >= 0 {
 			want = append(want, have[i])
 			continue
 		}
-		s, err := openSocket(addr)
+		s, err := open(addr)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -70,7 +70,8 @@ func (bind) answer(port *Port, s *socket, node *nodeState) answer {
 // The kernel delivers to the bound sockets as it is.
 
 func (bind) apply(context.Context, []*listener, *nodeState, bool) map[Family]error { return nil }
-func (bind) released(*socket)                                                      {}
+func (bind) released(netip.AddrPort)                                               {}
+func (bind) redirected(*listener, Frontend) ([]uint16, bool)                       { return nil, true }
 func (bind) rules(Family) map[string]int                                           { return nil }
 func (bind) own() map[uint16]bool                                                  { return nil }
 func (bind) stop(context.Context) error                                            { return nil }

@@ -21,8 +21,8 @@ import (
 // errRangeFull says that --proxy-port-range has no port left.
 var errRangeFull = errors.New("no free port is left in --proxy-port-range")
 
-// redirect is the capture by iptables REDIRECT rules: one socket for all
-// frontends of a Port, on a port of the range.
+// redirect is the capture by iptables REDIRECT rules: one socket, on a port of the
+// range, for all frontends of a TCP Port, and one for each frontend of a UDP Port.
 type redirect struct {
 	log    logrus.FieldLogger
 	tables map[Family]*iptables.Table
@@ -34,14 +34,14 @@ type redirect struct {
 	// last is what apply has rendered last, whether it could be written or not.
 	last map[Family]iptables.Rules
 	// denied answers nobody: for clients outside of loadBalancerSourceRanges.
-	denied map[Family]*socket
+	denied map[Family]*streamSocket
 }
 
 // newRedirect finds out what iptables can do here, and which ports our
 // predecessor used. It needs IPv4 at least.
 func newRedirect(ctx context.Context, cfg *Config, source *clientSource) (*redirect, error) {
 	r := &redirect{
-		log: cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*socket{},
+		log: cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*streamSocket{},
 		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
@@ -89,10 +89,22 @@ func (r *redirect) String() string { return "iptables" }
 
 func (r *redirect) families() []Family { return slices.Sorted(maps.Keys(r.tables)) }
 
-// ruleKey is what the rules of a ServicePort and Set are known by.
-func ruleKey(s ServicePort, set Set) iptables.Key {
+// destination is whose clients arrive at one socket.
+type destination struct {
+	set      Set
+	frontend Frontend // of UDP only
+}
+
+// ruleKey is what the rules that lead to one socket are known by.
+func ruleKey(s ServicePort, to destination) iptables.Key {
 	name := s.String()
-	if set == LocalSet {
+	switch f := to.frontend; {
+	case f.Kind == NodePort:
+		name += fmt.Sprintf("/%d", f.Port)
+	case f != Frontend{}:
+		name += fmt.Sprintf("/%s:%d", f.Addr, f.Port)
+	}
+	if to.set == LocalSet {
 		name += "/local"
 	}
 	return iptables.Key{Name: name, Protocol: iptables.Protocol(s.Protocol)}
@@ -102,14 +114,14 @@ func ruleKey(s ServicePort, set Set) iptables.Key {
 // are known by: they all lead to one socket that is silent.
 var deniedKey = iptables.Key{Name: "loadBalancerSourceRanges", Protocol: iptables.TCP}
 
-func (r *redirect) sockets(port *Port, have []*socket, _ *nodeState) (sockets []*socket, errs []error) {
-	for _, set := range neededSets(port) {
-		i := slices.IndexFunc(have, func(s *socket) bool { return s.set == set && !isNodePort(port, s.addr.Port()) })
+func (r *redirect) sockets(port *Port, have []*socket, open opener, _ *nodeState) (sockets []*socket, errs []error) {
+	for _, to := range destinations(port) {
+		i := slices.IndexFunc(have, func(s *socket) bool { return s.destination() == to && !isNodePort(port, s.addr.Port()) })
 		if i >= 0 {
 			sockets = append(sockets, have[i])
 			continue
 		}
-		s, err := r.open(port, set)
+		s, err := r.open(port, to, open)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -128,58 +140,78 @@ func (r *redirect) sockets(port *Port, have []*socket, _ *nodeState) (sockets []
 // gets an answer, and who may not have it a reset.
 const maxSourceRules = 250
 
-// silences says whether clients outside of a Port's source ranges get silence.
+// silences says whether clients outside of a Port's source ranges get silence by
+// rules. A UDP socket has clients of one frontend only, and is itself silent.
 func silences(port *Port) bool {
-	return len(port.SourceRanges) > 0 && len(port.SourceRanges) <= maxSourceRules &&
+	return port.Protocol == tcpProtocol && len(port.SourceRanges) > 0 && len(port.SourceRanges) <= maxSourceRules &&
 		slices.ContainsFunc(port.Frontends, func(f Frontend) bool { return f.Kind == LoadBalancer })
 }
 
-// neededSets are those that some frontend of a Port leads to.
-func neededSets(port *Port) (sets []Set) {
-	for _, set := range []Set{ClusterSet, LocalSet} {
-		if slices.ContainsFunc(port.Frontends, func(f Frontend) bool {
-			return f.Policy.set(true) == set || f.Policy.set(false) == set
-		}) {
-			sets = append(sets, set)
+// destinations are those that the frontends of a Port lead to.
+func destinations(port *Port) (list []destination) {
+	for _, f := range port.Frontends {
+		for _, set := range []Set{f.Policy.set(true), f.Policy.set(false)} {
+			if to := destinationOf(port, f, set); !slices.Contains(list, to) {
+				list = append(list, to)
+			}
 		}
 	}
-	return sets
+	return list
 }
 
-func (r *redirect) open(port *Port, set Set) (*socket, error) {
-	key := ruleKey(port.ServicePort, set)
-	s, err := r.openFor(port.Family, key, func(candidate uint16) bool { return isNodePort(port, candidate) })
+// destinationOf is where the clients of a frontend go that get a Set.
+func destinationOf(port *Port, f Frontend, set Set) destination {
+	if port.Protocol != udpProtocol {
+		return destination{set: set}
+	}
+	f.Policy = "" // that may change
+	return destination{set, f}
+}
+
+func (s *socket) destination() destination { return destination{s.set, s.frontend} }
+
+func (r *redirect) open(port *Port, to destination, open opener) (*socket, error) {
+	var s *socket
+	err := r.openFor(port.Family, ruleKey(port.ServicePort, to), func(addr netip.AddrPort) (err error) {
+		if isNodePort(port, addr.Port()) {
+			return unix.EADDRINUSE
+		}
+		s, err = open(addr)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.set = set
+	s.set, s.frontend = to.set, to.frontend
 	return s, nil
 }
 
-// openFor opens a socket on the best port of the range that is to be had.
-func (r *redirect) openFor(family Family, key iptables.Key, avoid func(uint16) bool) (*socket, error) {
+// openFor opens something on the best port of the range that is to be had. open
+// fails with EADDRINUSE where another port may do.
+func (r *redirect) openFor(family Family, key iptables.Key, open func(netip.AddrPort) error) error {
 	ports := r.ports[family]
 	if ports == nil {
-		return nil, fmt.Errorf("%s is not available on this node", family)
+		return fmt.Errorf("%s is not available on this node", family)
 	}
 	for candidate := range ports.candidates(key) {
-		if avoid(candidate) {
-			continue
-		}
-		s, err := openSocket(netip.AddrPortFrom(family.wildcard(), candidate))
+		err := open(netip.AddrPortFrom(family.wildcard(), candidate))
 		switch {
 		case err == nil:
 			ports.take(candidate, key)
-			return s, nil
+			return nil
 		case !errors.Is(err, unix.EADDRINUSE):
-			return nil, err
+			return err
 		}
 	}
-	return nil, fmt.Errorf("%w (%s)", errRangeFull, ports.PortRange)
+	return fmt.Errorf("%w (%s)", errRangeFull, ports.PortRange)
 }
 
 func (r *redirect) answer(port *Port, s *socket, _ *nodeState) answer {
-	return port.eligible(s.set).answer()
+	a := port.eligible(s.set).answer()
+	if s.frontend.Kind == LoadBalancer {
+		a = a.limitTo(port.SourceRanges)
+	}
+	return a
 }
 
 // isNodePort: a redirection from a port to itself would be none, and be refused
@@ -188,8 +220,8 @@ func isNodePort(port *Port, number uint16) bool {
 	return slices.ContainsFunc(port.Frontends, func(f Frontend) bool { return f.Kind == NodePort && f.Port == number })
 }
 
-func (r *redirect) released(s *socket) {
-	r.ports[familyOf(s.addr.Addr())].release(s.addr.Port())
+func (r *redirect) released(addr netip.AddrPort) {
+	r.ports[familyOf(addr.Addr())].release(addr.Port())
 }
 
 func (r *redirect) own() map[uint16]bool {
@@ -267,11 +299,12 @@ func (r *redirect) redirects(l *listener, f Frontend) (list []iptables.Redirect)
 		return nil
 	}
 	add := func(here bool, set Set) {
-		i := slices.IndexFunc(l.sockets, func(s *socket) bool { return s.set == set })
+		to := destinationOf(port, f, set)
+		i := slices.IndexFunc(l.sockets, func(s *socket) bool { return s.destination() == to })
 		if i < 0 {
 			return
 		}
-		key := ruleKey(l.key.ServicePort, set)
+		key := ruleKey(l.key.ServicePort, to)
 		d := iptables.Redirect{Name: key.Name, Protocol: key.Protocol, Addr: f.Addr, Port: f.Port, To: l.sockets[i].addr.Port(), Here: here}
 		if restricted {
 			d.Sources = port.SourceRanges
@@ -288,17 +321,30 @@ func (r *redirect) redirects(l *listener, f Frontend) (list []iptables.Redirect)
 	return list
 }
 
+func (r *redirect) redirected(l *listener, f Frontend) (ports []uint16, captured bool) {
+	for _, s := range l.sockets {
+		if to := s.destination(); to == destinationOf(l.current.Load().port, f, to.set) {
+			ports = append(ports, s.addr.Port())
+		}
+	}
+	return ports, len(ports) > 0
+}
+
 // openDenied opens the socket that never answers, when it is first needed.
 func (r *redirect) openDenied(family Family) error {
 	if r.denied[family] != nil {
 		return nil
 	}
-	s, err := r.openFor(family, deniedKey, func(uint16) bool { return false })
+	var s *streamSocket
+	err := r.openFor(family, deniedKey, func(addr netip.AddrPort) (err error) {
+		s, err = openStream(addr)
+		return err
+	})
 	if err == nil {
 		closeAll := func(c *net.TCPConn) { c.Close() } // none gets so far
 		if err = s.give(silent, closeAll, func(error) {}); err != nil {
 			s.close()
-			r.released(s)
+			r.released(s.addr)
 		}
 	}
 	if err != nil {

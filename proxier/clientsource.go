@@ -18,6 +18,7 @@ import (
 // before connecting, and never taken back when that fails: a NetworkPolicy that
 // refuses the client would otherwise let it in as the node.
 type clientSource struct {
+	node  string        // the own node
 	mark  iptables.Mark // of packets that return to us; zero: never
 	paths *transparent.Paths
 	works map[Family]*atomic.Bool // what it needs is in the kernel
@@ -25,10 +26,10 @@ type clientSource struct {
 	impossible map[Family]error
 }
 
-func newClientSource(mark iptables.Mark) (*clientSource, error) {
+func newClientSource(node string, mark iptables.Mark) (*clientSource, error) {
 	paths, err := transparent.NewPaths()
 	return &clientSource{
-		mark: mark, paths: paths,
+		node: node, mark: mark, paths: paths,
 		works:      map[Family]*atomic.Bool{IPv4: {}, IPv6: {}},
 		impossible: map[Family]error{},
 	}, err
@@ -78,29 +79,31 @@ func (c *clientSource) problems(node string) (list []Problem) {
 // remove takes away what ensure has made, and what a former process has left.
 func (c *clientSource) remove() error { return transparent.Remove() }
 
-// sourceOf is the address from which the connection's endpoint is connected to;
-// the zero Addr: the node's own.
-func (c *connection) sourceOf(endpoint balancer.Endpoint) netip.Addr {
-	client := c.record.Client.Addr()
+// from is the address from which a client's endpoint is connected to, or the zero
+// Addr for the node's own, and why that is not the client's. promised says whether
+// the endpoint is promised to see the client. It is safe for concurrent use.
+func (c *clientSource) from(client netip.Addr, endpoint balancer.Endpoint, promised bool, where *clients) (from netip.Addr, why string) {
 	switch {
-	case !c.keepSource:
-		c.record.SourceWhy = "not_promised"
-		return netip.Addr{}
-	case !c.source.works[familyOf(client)].Load():
-		c.record.SourceWhy = "off"
-		return netip.Addr{}
+	case !promised:
+		return from, "not_promised"
+	case !c.works[familyOf(client)].Load():
+		return from, "off"
 	}
-	where := c.clients.Load()
-	obstacle, _ := c.source.paths.Obstacle(transparent.Flow{
+	obstacle, _ := c.paths.Obstacle(transparent.Flow{
 		Client: client, Endpoint: endpoint.Addr.Addr(),
 		ClientHere:   where.isPodHere(client),
-		EndpointHere: endpoint.Node == c.record.Node || where.isPodHere(endpoint.Addr.Addr()),
+		EndpointHere: endpoint.Node == c.node || where.isPodHere(endpoint.Addr.Addr()),
 	})
-	c.record.SourceWhy = string(obstacle)
 	if obstacle != transparent.None { // as when no route is known
-		return netip.Addr{}
+		return from, string(obstacle)
 	}
-	return client
+	return client, ""
+}
+
+// sourceOf is the address from which the connection's endpoint is connected to.
+func (c *connection) sourceOf(endpoint balancer.Endpoint) (from netip.Addr) {
+	from, c.record.SourceWhy = c.source.from(c.record.Client.Addr(), endpoint, c.keepSource, c.clients.Load())
+	return from
 }
 
 // device names the network device behind which an address is, "" if that cannot

@@ -12,6 +12,7 @@ import (
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
+	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // Config is everything that a Proxier needs. All fields are required unless
@@ -56,6 +57,12 @@ type Config struct {
 	Balancer string
 	// Policies are further policies by name. May be nil.
 	Policies map[string]func() balancer.Policy
+
+	// UDP bounds the sessions of each UDP Service port that does not say otherwise.
+	UDP udp.Limits
+	// MaxUDPSessions is how many there may be in all; 0: half of the files that this
+	// process may open.
+	MaxUDPSessions int
 
 	Retry            Retry
 	HalfCloseTimeout time.Duration // how long one half of a connection may be silent after the other closed

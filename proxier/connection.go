@@ -88,7 +88,7 @@ func (c *connection) admit() (observe.Reason, error) {
 	if !port.admits(r.Client.Addr(), frontend) {
 		return observe.SourceDenied, nil
 	}
-	if int64(r.GlobalActive) > c.connections.limit.Load() {
+	if r.GlobalActive > c.connections.limit() {
 		return observe.LimitGlobal, nil
 	}
 	return observe.OK, nil

@@ -12,21 +12,25 @@ import (
 
 // connections are all those being served. It is safe for concurrent use.
 type connections struct {
-	limit atomic.Int64
+	free     atomic.Int64 // files for connections and sessions
+	sessions func() int   // how many there are; each has one file
 
 	mu   sync.Mutex
 	live map[*connection]struct{}
 	none chan struct{} // closed when the last one ends, while somebody waits
 }
 
-func newConnections() *connections {
-	c := &connections{live: map[*connection]struct{}{}}
+func newConnections(sessions func() int) *connections {
+	c := &connections{sessions: sessions, live: map[*connection]struct{}{}}
 	c.makeRoom(0)
 	return c
 }
 
-// makeRoom sets the limit so that it leaves files for so many listening sockets.
-func (c *connections) makeRoom(sockets int) { c.limit.Store(int64(connectionLimit(sockets))) }
+// makeRoom leaves files for so many listening sockets.
+func (c *connections) makeRoom(sockets int) { c.free.Store(int64(freeFiles(sockets))) }
+
+// limit is how many connections there may be.
+func (c *connections) limit() int { return connectionLimit(int(c.free.Load()) - c.sessions()) }
 
 const (
 	filesPerConnection = 6   // two sockets and, while it splices, two pipes
@@ -34,11 +38,11 @@ const (
 	filesReserved      = 256 // for the API server, iptables, health and metrics
 )
 
-// connectionLimit is how many connections the limit of open files allows beside
-// so many listening sockets.
-func connectionLimit(sockets int) int {
-	return max((fileLimit()-filesReserved-sockets*filesPerListener)/filesPerConnection, 16)
-}
+// freeFiles is how many files are left beside so many listening sockets.
+func freeFiles(sockets int) int { return fileLimit() - filesReserved - sockets*filesPerListener }
+
+// connectionLimit is how many connections so many files allow.
+func connectionLimit(files int) int { return max(files/filesPerConnection, 16) }
 
 // fileLimit is how many files this process may have open.
 func fileLimit() int {

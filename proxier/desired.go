@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/usher-proxy/usher/proxier/source"
+	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // Problem is something about an object that its owner should know.
@@ -30,13 +31,14 @@ type facts struct {
 	own           map[uint16]bool     // ports that this process listens on for redirected traffic
 	allowExternal []netip.Prefix      // where spec.externalIPs may be
 	loopbackAllow bool                // loopback addresses may be served and dialled
+	udp           udp.Limits          // of ports whose Service does not say otherwise
 }
 
 // desired is the whole desired state while it is being computed.
 type desired struct {
 	facts
+	served
 	slices   map[serviceName][]*discoveryv1.EndpointSlice
-	claims   map[claim]ServicePort
 	ports    []Port
 	checks   []healthCheck
 	problems []Problem
@@ -50,7 +52,7 @@ type desired struct {
 // ClusterIP goes before all else: the cluster allocates those, the others are
 // written by whoever may write a Service.
 func desire(objects source.Objects, f facts) *desired {
-	d := &desired{facts: f, claims: map[claim]ServicePort{}}
+	d := &desired{facts: f, served: served{map[claim]ServicePort{}, f.local, f.own}}
 	d.slices = d.slicesByService(objects.Slices)
 	services := slices.DeleteFunc(oldestFirst(objects.Services), func(s *corev1.Service) bool { return !isServed(s) })
 	var owners []*corev1.Service // of each port
@@ -116,20 +118,26 @@ func isServed(s *corev1.Service) bool {
 // addPorts adds the ports of a Service in the families in which it has a
 // ClusterIP; without one nothing of that family is served.
 func (d *desired) addPorts(s *corev1.Service) {
-	affinity, proxyProtocol := affinityOf(s), d.proxyProtocol(s)
+	affinity, asked := affinityOf(s), d.annotated(s)
 	ips := d.clusterIPs(s)
 	for _, port := range s.Spec.Ports {
-		if port.Protocol != corev1.ProtocolTCP && port.Protocol != "" {
-			d.problem(s.Namespace, s.Name, "NotServed", fmt.Sprintf("port %s: %s is not served yet, only TCP is", portName(port), port.Protocol))
+		protocol, ok := protocols[port.Protocol]
+		if !ok {
+			d.problem(s.Namespace, s.Name, "NotServed", fmt.Sprintf("port %s: %s is not served, only TCP and UDP are", portName(port), port.Protocol))
 			continue
 		}
 		for _, ip := range ips {
 			p := Port{
 				Key: Key{
-					ServicePort: ServicePort{Namespace: s.Namespace, Name: s.Name, Port: port.Name, Protocol: "tcp"},
+					ServicePort: ServicePort{Namespace: s.Namespace, Name: s.Name, Port: port.Name, Protocol: protocol},
 					Family:      familyOf(ip),
 				},
-				Affinity: affinity, ProxyProtocol: proxyProtocol,
+				Affinity: affinity,
+			}
+			if protocol == udpProtocol {
+				p.UDP = asked.udp
+			} else {
+				p.ProxyProtocol = asked.proxyProtocol
 			}
 			d.addFrontend(&p, Frontend{Kind: ClusterIP, Addr: ip, Port: uint16(port.Port), Policy: internalPolicy(s)})
 			d.ports = append(d.ports, p)
@@ -148,7 +156,7 @@ func (d *desired) addExternalFrontends(owners []*corev1.Service) {
 			e = d.external(s)
 			addresses[s] = e
 		}
-		port := servicePort(s, p.Port)
+		port := servicePort(s, p.ServicePort)
 		if port.NodePort != 0 {
 			d.addFrontend(p, Frontend{Kind: NodePort, Port: uint16(port.NodePort), Policy: externalPolicy(s)})
 		}
@@ -162,10 +170,18 @@ func (d *desired) addExternalFrontends(owners []*corev1.Service) {
 	}
 }
 
-// servicePort finds the TCP port of a name.
-func servicePort(s *corev1.Service, name string) corev1.ServicePort {
+// protocols are those that are served, by what Kubernetes calls them; without a
+// name it is TCP.
+var protocols = map[corev1.Protocol]string{
+	"":                 tcpProtocol,
+	corev1.ProtocolTCP: tcpProtocol,
+	corev1.ProtocolUDP: udpProtocol,
+}
+
+// servicePort finds what the Service says of a port.
+func servicePort(s *corev1.Service, port ServicePort) corev1.ServicePort {
 	i := slices.IndexFunc(s.Spec.Ports, func(p corev1.ServicePort) bool {
-		return p.Name == name && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "")
+		return p.Name == port.Port && protocols[p.Protocol] == port.Protocol
 	})
 	return s.Spec.Ports[i]
 }

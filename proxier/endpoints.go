@@ -116,7 +116,7 @@ func (d *desired) addSlice(p *Port, slice *discoveryv1.EndpointSlice, all map[ne
 		if port.Name == nil || *port.Name != p.Port || port.Port == nil || *port.Port <= 0 || *port.Port > 65535 {
 			continue
 		}
-		if protocol := port.Protocol; protocol != nil && *protocol != corev1.ProtocolTCP {
+		if protocols[corev1.Protocol(deref((*string)(port.Protocol)))] != p.Protocol {
 			continue
 		}
 		for _, e := range slice.Endpoints {
@@ -136,7 +136,7 @@ func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, a
 		return
 	}
 	addr := netip.AddrPortFrom(ip, port)
-	if reason := d.mayNotDial(addr, p.Family); reason != "" {
+	if reason := d.mayNotDial(addr, p.Key); reason != "" {
 		p.Excluded = append(p.Excluded, Exclusion{addr.String(), reason})
 		return
 	}
@@ -183,10 +183,10 @@ func (e endpoint) rank() (r int) {
 // mayNotDial says why an address must not be dialled, or "". We dial from the
 // node's own network, where some addresses mean something that whoever wrote
 // the EndpointSlice has no right to.
-func (d *desired) mayNotDial(addr netip.AddrPort, family Family) string {
+func (d *desired) mayNotDial(addr netip.AddrPort, by Key) string {
 	ip := addr.Addr()
 	switch {
-	case familyOf(ip) != family:
+	case familyOf(ip) != by.Family:
 		return "not an address of its slice's family"
 	case ip.IsUnspecified():
 		return "unspecified address"
@@ -196,22 +196,10 @@ func (d *desired) mayNotDial(addr netip.AddrPort, family Family) string {
 		return "link-local address"
 	case ip.IsLoopback() && !d.loopbackAllow:
 		return "loopback address"
-	case d.isOwnFrontend(addr):
+	case d.isOwn(addr, by.Protocol):
 		return "loop_detected: it is an address that usher itself serves"
 	}
 	return ""
-}
-
-func (d *desired) isOwnFrontend(addr netip.AddrPort) bool {
-	family := familyOf(addr.Addr())
-	if _, ok := d.claims[claim{addr.Addr(), addr.Port(), family, "tcp"}]; ok {
-		return true
-	}
-	if !d.local[addr.Addr()] {
-		return false
-	}
-	_, isNodePort := d.claims[claim{netip.Addr{}, addr.Port(), family, "tcp"}]
-	return isNodePort || d.own[addr.Port()]
 }
 
 func addressType(f Family) discoveryv1.AddressType {

@@ -2,17 +2,19 @@ package proxier
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// A socket filter (classic BPF, bpf(4)) lets a listening socket be silent: what
-// it drops never reaches TCP, so the client gets neither an answer nor a refusal.
+// A socket filter (classic BPF, bpf(4)) lets a socket be silent: what it drops
+// never reaches TCP or UDP, so the client gets neither an answer nor a refusal.
 
 // maxFilterPrefixes keeps a filter within what net.core.optmem_max allows. Where
-// there are more, everybody gets an answer, and who may not have it a reset.
+// there are more, everybody is let in, and who may not be gets a reset (TCP) or is
+// dropped after all (UDP).
 const maxFilterPrefixes = 100
 
 // setFilter makes a socket deaf to all but clients in only. It replaces a filter
@@ -21,6 +23,17 @@ func setFilter(fd int, only []netip.Prefix) error {
 	program := filterFor(only)
 	return os.NewSyscallError("setsockopt SO_ATTACH_FILTER", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}))
+}
+
+// filter makes a socket as deaf as the answer wants it.
+func (a answer) filter(fd int) error {
+	if a.limited && len(a.only) <= maxFilterPrefixes {
+		return setFilter(fd, a.only)
+	}
+	if err := clearFilter(fd); !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil // there was none
 }
 
 // clearFilter lets a socket hear everybody again.

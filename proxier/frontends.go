@@ -17,6 +17,27 @@ type claim struct {
 	protocol string
 }
 
+// served are the addresses that this process serves. It is never changed once it
+// is complete.
+type served struct {
+	claims    map[claim]ServicePort
+	addresses map[netip.Addr]bool // of this node
+	listeners map[uint16]bool     // ports that are listened on for redirected traffic
+}
+
+// isOwn tells whether somebody who sends to an address gets to this process.
+func (s *served) isOwn(addr netip.AddrPort, protocol string) bool {
+	family := familyOf(addr.Addr())
+	if _, ok := s.claims[claim{addr.Addr(), addr.Port(), family, protocol}]; ok {
+		return true
+	}
+	if !s.addresses[addr.Addr()] {
+		return false
+	}
+	_, isNodePort := s.claims[claim{netip.Addr{}, addr.Port(), family, protocol}]
+	return isNodePort || s.listeners[addr.Port()]
+}
+
 // addFrontend gives p a frontend unless an older Service has it.
 func (d *desired) addFrontend(p *Port, f Frontend) {
 	c := claim{f.Addr, f.Port, p.Family, p.Protocol}

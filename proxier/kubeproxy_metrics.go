@@ -35,6 +35,8 @@ type kubeMetrics struct {
 	restoreFailures *prometheus.CounterVec
 	rulesTotal      *prometheus.GaugeVec
 	rulesLast       *prometheus.GaugeVec
+	reconcileTime   *prometheus.HistogramVec
+	reconcileGone   *prometheus.CounterVec
 	healthz, livez  *prometheus.CounterVec
 }
 
@@ -73,16 +75,20 @@ func newKubeMetrics(registry prometheus.Registerer, withIptables bool, families 
 		restoreFailures: counter("sync_proxy_rules_iptables_restore_failures_total", "Passes in which iptables rules could not be written.", "ip_family"),
 		rulesTotal:      gauge("sync_proxy_rules_iptables_total", "Rules of usher in iptables.", "table", "ip_family"),
 		rulesLast:       gauge("sync_proxy_rules_iptables_last", "Rules that the last pass has written.", "table", "ip_family"),
-		healthz:         counter("proxy_healthz_total", "Answers of /healthz, by HTTP code.", "code"),
-		livez:           counter("proxy_livez_total", "Answers of /livez, by HTTP code.", "code"),
+		reconcileTime: histogram("conntrack_reconciler_sync_duration_seconds",
+			"Time to delete stale UDP entries from the connection tracking table.", prometheus.ExponentialBuckets(0.001, 2, 15)),
+		reconcileGone: counter("conntrack_reconciler_deleted_entries_total", "Stale UDP entries deleted from the connection tracking table.", "ip_family"),
+		healthz:       counter("proxy_healthz_total", "Answers of /healthz, by HTTP code.", "code"),
+		livez:         counter("proxy_livez_total", "Answers of /livez, by HTTP code.", "code"),
 	}
 	registry.MustRegister(m.duration, m.lastQueued, m.lastSynced, m.programming, services, endpoints, servicesTotal, endpointsTotal,
-		m.noLocal, m.healthz, m.livez)
+		m.noLocal, m.reconcileTime, m.reconcileGone, m.healthz, m.livez)
 	if withIptables {
 		registry.MustRegister(m.restoreFailures, m.rulesTotal, m.rulesLast)
 	}
 	for _, family := range families { // what an alert compares must be there before it goes wrong
 		m.restoreFailures.WithLabelValues(family.String())
+		m.reconcileGone.WithLabelValues(family.String())
 	}
 	return m
 }
@@ -95,6 +101,13 @@ func programmingBuckets() []float64 {
 		prometheus.LinearBuckets(1, 1, 59),
 		prometheus.LinearBuckets(60, 5, 12),
 		prometheus.LinearBuckets(120, 30, 7))
+}
+
+// reconciled tells that stale entries of the connection tracking table have been
+// looked for.
+func (m *kubeMetrics) reconciled(family Family, took time.Duration, deleted int) {
+	m.reconcileTime.WithLabelValues(family.String()).Observe(took.Seconds())
+	m.reconcileGone.WithLabelValues(family.String()).Add(float64(deleted))
 }
 
 // queued tells that there is something to apply.

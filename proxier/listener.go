@@ -12,6 +12,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // dataPath is what all connections share.
@@ -25,6 +26,8 @@ type dataPath struct {
 	connections  *connections
 	clients      atomic.Pointer[clients]
 	source       *clientSource
+	packets      *udp.Relay
+	served       atomic.Pointer[served]
 	acceptErrors *occasionally
 }
 
@@ -82,7 +85,7 @@ func (l *listener) update(port *Port, sockets []*socket, node *nodeState) error 
 	l.sockets = sockets
 	var errs []error
 	for _, s := range l.sockets {
-		errs = append(errs, s.give(l.capture.answer(port, s, node), func(c *net.TCPConn) { l.accept(c, s.set) }, l.acceptFailed))
+		errs = append(errs, s.give(l.capture.answer(port, s, node), l))
 	}
 	return errors.Join(errs...)
 }
@@ -135,7 +138,7 @@ func (l *listener) acceptFailed(err error) {
 // close gives the sockets up. Connections already accepted go on.
 func (l *listener) close() {
 	for _, s := range l.sockets {
-		s.close()
+		s.close(observe.Shutdown)
 	}
 	l.sockets = nil
 }

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // ServicePort names one port of one Service. Kubernetes identifies a port by
@@ -18,8 +19,14 @@ import (
 type ServicePort struct {
 	Namespace, Name string // of the Service
 	Port            string // name of the port, may be empty
-	Protocol        string // tcp
+	Protocol        string // tcp or udp
 }
+
+// The protocols, as netfilter spells them.
+const (
+	tcpProtocol = "tcp"
+	udpProtocol = "udp"
+)
 
 // String is namespace/name:port, as Kubernetes' own proxy prints it.
 func (s ServicePort) String() string {
@@ -168,6 +175,8 @@ type Port struct {
 	// Affinity is for how long after its last connection a client stays with its
 	// endpoint; zero: it does not (Service.spec.sessionAffinity).
 	Affinity time.Duration
+	// UDP bounds the sessions of a UDP port.
+	UDP udp.Limits
 	// ProxyProtocol is the version of the PROXY protocol header that endpoints
 	// get; zero: none.
 	ProxyProtocol byte

@@ -27,6 +27,7 @@ type Proxier struct {
 	checks    *health.Services
 	newPolicy func() balancer.Policy
 	source    *clientSource
+	flows     *staleFlows
 	reporter  reporter
 
 	listeners map[Key]*listener
@@ -55,7 +56,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		shared:    map[ServicePort]*sharedPort{},
 		ready:     make(chan struct{}),
 	}
-	if p.source, err = newClientSource(cfg.ReturnMark); err != nil {
+	if p.source, err = newClientSource(cfg.NodeName, cfg.ReturnMark); err != nil {
 		return nil, err
 	}
 	capture, mark, err := p.chooseCapture(ctx)
@@ -69,6 +70,11 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	p.observed = observe.NewMetrics(cfg.Registry, p.records)
 	p.metrics = newMetrics(cfg.Registry)
 	p.kube = newKubeMetrics(cfg.Registry, capture.String() == "iptables", families...)
+	connections, packets, err := newPackets(&cfg, int(mark))
+	if err != nil {
+		p.source.paths.Close()
+		return nil, err
+	}
 	p.data = &dataPath{
 		log:          cfg.Log,
 		observer:     observe.New(cfg.NodeName, p.records, p.observed, cfg.OnRecord),
@@ -77,9 +83,11 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		dialer:       dialer{cfg.Retry, mark},
 		source:       p.source,
 		halfClose:    cfg.HalfCloseTimeout,
-		connections:  newConnections(),
+		packets:      packets,
+		connections:  connections,
 		acceptErrors: &occasionally{interval: 10 * time.Second},
 	}
+	p.flows = newStaleFlows(cfg.Log, p.kube, families)
 	p.data.clients.Store(newClients(cfg.LocalPods, nil, node.addresses().all(), p.source.device))
 	return p, nil
 }
@@ -170,12 +178,15 @@ func (p *Proxier) shutdown() error {
 	p.health.Stopping()
 	p.checks.Close()
 	err := bounded(p.data.capture.stop)
+	p.data.packets.Drain(context.Background(), lastReplies)
 	for _, l := range p.listeners {
 		l.close()
 	}
 	for _, s := range p.unused {
-		s.close()
+		s.close(observe.Shutdown)
 	}
+	p.data.packets.Close()
+	p.flows.close()
 	p.drain()
 	p.source.paths.Close()
 	if err = errors.Join(err, bounded(p.data.capture.remove)); err != nil {

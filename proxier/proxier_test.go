@@ -19,7 +19,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
-func listenFull(s *socket) error { return unix.Listen(s.fd, 0) }
+func listenFull(s *streamSocket) error { return unix.Listen(s.fd, 0) }
 
 var vip = testVIP(1)
 
@@ -353,7 +353,20 @@ func TestPanicEndsOneConnection(t *testing.T) {
 func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 	s := newScene(t)
 	first := s.connectToEcho()
-	s.proxier.data.connections.limit.Store(1)
+	s.proxier.data.connections.free.Store(0)
+	for range s.proxier.data.connections.limit() - 1 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(vip, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	s.eventually("all connections", func() error {
+		if n := s.proxier.data.connections.count(); n < s.proxier.data.connections.limit() {
+			return fmt.Errorf("%d connections", n)
+		}
+		return nil
+	})
 	if _, err := get(vip); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("one too many: %v, want a reset", err)
 	}

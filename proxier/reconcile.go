@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
 )
 
@@ -30,10 +31,12 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	d.ports = slices.DeleteFunc(d.ports, func(port Port) bool { return !slices.Contains(p.data.capture.families(), port.Family) })
 	node.open = d.openPorts()
 	p.data.clients.Store(node.clients)
+	p.data.served.Store(&d.served)
 
 	change := p.prepare(d.ports, node)
 	served := p.served(change.gone)
 	failed := p.data.capture.apply(ctx, served, node, verify)
+	settled := p.flows.forget(p.datagrams(served, node), node.addresses.all(), failed)
 	closed := p.settle(served, change, failed)
 	p.data.connections.makeRoom(countSockets(served))
 
@@ -52,7 +55,10 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	}
 	p.setReady()
 	p.health.Synced(p.written(failed)...)
-	if change.missing {
+	switch {
+	case !settled:
+		return min(retryAfter, p.cfg.SyncPeriod)
+	case change.missing:
 		return min(missingAfter, p.cfg.SyncPeriod)
 	}
 	return p.cfg.SyncPeriod
@@ -96,7 +102,7 @@ func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, errs
 		l = newListener(p.data, port.Key, p.newPolicy, shared)
 		p.listeners[port.Key] = l
 	}
-	sockets, errs := p.data.capture.sockets(port, l.sockets, node)
+	sockets, errs := p.data.capture.sockets(port, l.sockets, l.open, node)
 	for _, s := range l.sockets {
 		if !slices.Contains(sockets, s) {
 			unused = append(unused, s)
@@ -143,8 +149,8 @@ func (p *Proxier) settle(served []*listener, c change, failed map[Family]error) 
 		if failed[familyOf(s.addr.Addr())] != nil {
 			return false
 		}
-		s.close()
-		p.data.capture.released(s)
+		s.close(observe.ServiceRemoved)
+		p.data.capture.released(s.addr)
 		closed = true
 		return true
 	})
@@ -166,7 +172,7 @@ func (p *Proxier) facts(node *nodeState) facts {
 	return facts{
 		nodeName: p.cfg.NodeName, zone: node.zone, nodeIPs: node.nodeIPs,
 		local: node.addresses.all(), own: p.data.capture.own(),
-		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints,
+		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints, udp: p.cfg.UDP,
 	}
 }
 

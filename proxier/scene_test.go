@@ -23,6 +23,7 @@ import (
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
+	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // memory is a source whose objects a test sets.
@@ -94,6 +95,7 @@ func newSceneWith(t testing.TB, prepare func(*Proxier), change ...func(*Config))
 		OnRecord: func(r *observe.Record) { s.records <- r },
 		Capture:  "bind", AllowLoopbackEndpoints: true, Balancer: "round-robin",
 		Mark:             iptables.Mark{Value: 0x2000, Mask: 0x2000},
+		UDP:              udp.Limits{Sessions: 100, Idle: time.Minute, Stream: time.Minute},
 		Retry:            Retry{Attempts: 4, Timeout: time.Second, Total: 5 * time.Second},
 		HalfCloseTimeout: time.Minute, MinSyncPeriod: time.Millisecond, SyncPeriod: 30 * time.Second,
 		DrainTimeout: patience,

@@ -3,6 +3,7 @@ package proxier
 import (
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // sharedPort is what the families of a ServicePort have in common.
@@ -11,6 +12,8 @@ type sharedPort struct {
 	// affinity is where clients were sent to, as long as the Service wants them to
 	// stay; it outlives its endpoints.
 	affinity *balancer.Affinity
+	// sessions are those of a UDP port.
+	sessions *udp.Group
 }
 
 // maxAffineClients bounds the memory of one ServicePort to about 16 MB.
@@ -21,9 +24,10 @@ const maxAffineClients = 1 << 16
 func (p *Proxier) sharedPort(port *Port) *sharedPort {
 	s := p.shared[port.ServicePort]
 	if s == nil {
-		s = &sharedPort{metrics: p.observed.Port(port.Namespace, port.Name, port.Port, port.Protocol)}
+		s = &sharedPort{metrics: p.observed.Port(port.Namespace, port.Name, port.Port, port.Protocol), sessions: p.data.packets.Group(port.UDP)}
 		p.shared[port.ServicePort] = s
 	}
+	s.sessions.SetLimits(port.UDP)
 	switch {
 	case port.Affinity == 0 && s.affinity != nil:
 		s.affinity = nil

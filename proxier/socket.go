@@ -1,204 +1,73 @@
 package proxier
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
-// socket is one bound TCP socket. Its state is the answer that clients get, and
-// it keeps its port whatever that is. It belongs to the reconcile loop; only its
-// accept goroutine runs beside.
+// socket is one bound address that clients of a Port arrive at. Its state is the
+// answer that they get. It belongs to the reconcile loop, and is of one of two
+// protocols.
 type socket struct {
 	addr netip.AddrPort
-	// set is the one for which connections arrive here; empty: each client's.
-	set  Set
-	fd   int
-	now  answer
-	ln   *net.TCPListener // a duplicate for the accept goroutine, nil if there is none
-	done chan struct{}    // closed when the accept goroutine has ended
+	// set is the one for which clients arrive here; empty: each client's.
+	set Set
+	// frontend is the one whose clients arrive here, if that is known: a redirected
+	// datagram no longer tells which address it was sent to.
+	frontend Frontend
+
+	stream *streamSocket
+	packet *packetSocket
 }
 
-// openSocket binds addr, and refuses connections. It fails with EADDRINUSE
-// if somebody else listens there.
-func openSocket(addr netip.AddrPort) (*socket, error) {
-	s, err := bindSocket(addr)
+// opener opens a socket that refuses clients. It fails with EADDRINUSE if
+// somebody else has the address.
+type opener func(netip.AddrPort) (*socket, error)
+
+// open opens a socket of the listener's protocol.
+func (l *listener) open(addr netip.AddrPort) (s *socket, err error) {
+	s = &socket{addr: addr}
+	if l.key.Protocol == udpProtocol {
+		s.packet, err = openPacket(l.packets, addr, l.shared.sessions)
+	} else {
+		s.stream, err = openStream(addr)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
 	return s, nil
 }
 
-func bindSocket(addr netip.AddrPort) (*socket, error) {
-	family, to := sockaddr(addr)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+// give makes want the answer from now on, and has the listener serve by its
+// current state.
+func (s *socket) give(want answer, l *listener) error {
+	if s.packet != nil {
+		return s.packet.give(want, &packetServer{listener: l, state: l.current.Load(), set: s.set, only: s.frontend})
 	}
-	if fd >= fileLimit()-filesReserved { // the rest is for iptables, the API server and connections
-		unix.Close(fd)
-		return nil, os.NewSyscallError("socket", unix.EMFILE)
-	}
-	s := &socket{addr: addr, fd: fd}
-	if err := s.bind(family, to); err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return s, nil
+	return s.stream.give(want, func(c *net.TCPConn) { l.accept(c, s.set) }, l.acceptFailed)
 }
 
-// bind binds and, as only listen(2) finds out whether somebody else listens,
-// listens for a moment.
-func (s *socket) bind(family int, to unix.Sockaddr) error {
-	if family == unix.AF_INET6 {
-		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
-		}
+// close gives the address up. Connections already accepted go on; UDP sessions
+// end for the given reason.
+func (s *socket) close(reason observe.Reason) {
+	if s.packet != nil {
+		s.packet.Close(reason)
+	} else {
+		s.stream.close()
 	}
-	if err := setReuse(s.fd, true); err != nil {
-		return err
-	}
-	if err := unix.Bind(s.fd, to); err != nil {
-		return os.NewSyscallError("bind", err)
-	}
-	if err := unix.Listen(s.fd, 0); err != nil {
-		return os.NewSyscallError("listen", err)
-	}
-	return s.refuse()
 }
 
-// setReuse sets SO_REUSEADDR. A listener needs it, or the remains of its old
-// connections would keep it from its port after a restart. A socket that refuses
-// must not have it, or somebody else could listen on its port.
-func setReuse(fd int, on bool) error {
-	value := 0
-	if on {
-		value = 1
-	}
-	return os.NewSyscallError("setsockopt SO_REUSEADDR", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, value))
-}
-
-// refuse makes the kernel answer connects with a reset. Connections already
-// accepted go on; those that still wait to be accepted are reset.
-func (s *socket) refuse() error {
-	if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
-		return os.NewSyscallError("shutdown", err)
-	}
-	if s.ln != nil {
-		// Without this, an accept that is out of files would not notice.
-		s.ln.Close()
-		<-s.done
-		s.ln = nil
-	}
-	s.now.listen = false
-	return errors.Join(setReuse(s.fd, false), s.filter(refusing))
-}
-
-// give makes want the answer from now on. handle gets every accepted connection
-// and must not block; onError is told why connections cannot be accepted for
-// the moment.
-func (s *socket) give(want answer, handle func(*net.TCPConn), onError func(error)) (err error) {
-	if s.now.equal(want) {
-		return nil
-	}
-	switch {
-	case !want.listen:
-		err = s.refuse()
-	case s.ln != nil:
-		err = s.filter(want)
-	default:
-		err = errors.Join(s.filter(want), s.serve(handle, onError))
-	}
-	if err == nil {
-		s.now = want
-	}
-	return err
-}
-
-// filter makes the socket as deaf as an answer wants it.
-func (s *socket) filter(want answer) error {
-	deaf := want.limited && len(want.only) <= maxFilterPrefixes
-	switch {
-	case deaf:
-		s.now.limited = true // even if it fails half way
-		return setFilter(s.fd, want.only)
-	case s.now.limited:
-		if err := clearFilter(s.fd); err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
-		}
+// spare tells whether a new socket leaves enough files for iptables, the API
+// server and connections.
+func spare(fd int) error {
+	if fd >= fileLimit()-filesReserved {
+		return os.NewSyscallError("socket", unix.EMFILE)
 	}
 	return nil
-}
-
-// serve listens, and hands every accepted connection to handle.
-func (s *socket) serve(handle func(*net.TCPConn), onError func(error)) error {
-	if err := setReuse(s.fd, true); err != nil {
-		return err
-	}
-	// The kernel bounds the backlog by net.core.somaxconn.
-	if err := unix.Listen(s.fd, 1<<16-1); err != nil {
-		return fmt.Errorf("listen on %s: %w", s.addr, os.NewSyscallError("listen", err))
-	}
-	ln, err := s.listener()
-	if err != nil {
-		return errors.Join(err, s.refuse())
-	}
-	s.ln, s.done = ln, make(chan struct{})
-	go acceptLoop(ln, s.done, handle, onError)
-	return nil
-}
-
-// listener is a duplicate of the socket that the runtime's poller knows.
-func (s *socket) listener() (*net.TCPListener, error) {
-	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
-	}
-	file := os.NewFile(uintptr(fd), s.addr.String())
-	defer file.Close() // FileListener makes a duplicate of its own
-	ln, err := net.FileListener(file)
-	if err != nil {
-		return nil, err
-	}
-	return ln.(*net.TCPListener), nil
-}
-
-// acceptPause is how long accepting pauses when the process or the kernel is
-// out of something. New clients wait in the backlog meanwhile.
-const acceptPause = 100 * time.Millisecond
-
-// acceptLoop accepts until the socket is shut down. Whatever else goes wrong is
-// told and tried again: a listener that gave up would be lost for good.
-func acceptLoop(ln *net.TCPListener, done chan<- struct{}, handle func(*net.TCPConn), onError func(error)) {
-	defer close(done)
-	for {
-		conn, err := ln.AcceptTCP()
-		switch {
-		case err == nil:
-			handle(conn)
-		case errors.Is(err, net.ErrClosed), errors.Is(err, unix.EINVAL): // no longer listening
-			return
-		default:
-			onError(err)
-			time.Sleep(acceptPause)
-		}
-	}
-}
-
-// close gives the port up.
-func (s *socket) close() {
-	s.refuse() // whatever it says, the descriptor goes
-	unix.Close(s.fd)
-}
-
-func sockaddr(addr netip.AddrPort) (family int, to unix.Sockaddr) {
-	if addr.Addr().Is4() {
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
-	}
-	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
 }

@@ -19,6 +19,7 @@ type options struct {
 	frontends frontendOptions
 	clients   clientOptions
 	endpoints endpointOptions
+	udp       udpOptions
 	timing    timingOptions
 	seen      seenOptions
 	kernel    kernelOptions
@@ -58,6 +59,7 @@ func (o *options) chapters() []chapter {
 		{"Which addresses are served", &o.frontends},
 		{"Who the client is", &o.clients},
 		{"Which endpoint, and what if it fails", &o.endpoints},
+		{"UDP sessions", &o.udp},
 		{"When changes take effect", &o.timing},
 		{"What can be seen", &o.seen},
 		{"What the kernel is asked for", &o.kernel},

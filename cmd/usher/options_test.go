@@ -16,6 +16,7 @@ import (
 
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // parsed are the options of a command line, as far as pflag reads it.
@@ -182,6 +183,16 @@ var meanings = []struct {
 	}},
 	{"--bind-address-hard-fail", func(_ *options, c *proxier.Config) bool { return c.BindHardFail }},
 	{"--profiling=true", func(_ *options, c *proxier.Config) bool { return c.Profiling }},
+
+	{"", func(_ *options, c *proxier.Config) bool {
+		return c.UDP == udp.Limits{Sessions: 4096, Idle: 30 * time.Second, Stream: 2 * time.Minute} && c.MaxUDPSessions == 0
+	}},
+	{"--udp-idle-timeout=10s --udp-stream-timeout=1h", func(_ *options, c *proxier.Config) bool {
+		return c.UDP.Idle == 10*time.Second && c.UDP.Stream == time.Hour
+	}},
+	{"--udp-max-sessions=9 --udp-max-sessions-per-service=5", func(_ *options, c *proxier.Config) bool {
+		return c.MaxUDPSessions == 9 && c.UDP.Sessions == 5
+	}},
 
 	{"", func(o *options, _ *proxier.Config) bool {
 		c := o.kernel.conntrack

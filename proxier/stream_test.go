@@ -15,9 +15,9 @@ import (
 // patience bounds every wait of these tests.
 const patience = 10 * time.Second
 
-func loopbackSocket(t *testing.T) *socket {
+func loopbackSocket(t *testing.T) *streamSocket {
 	t.Helper()
-	s, err := openSocket(freeAddr(t))
+	s, err := openStream(freeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestNobodyCanTakeThePortOfASocket(t *testing.T) {
 		if ln, err := net.Listen("tcp", s.addr.String()); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("%s: another listener got the port: %v, %v", state, ln, err)
 		}
-		if other, err := openSocket(s.addr); !errors.Is(err, syscall.EADDRINUSE) {
+		if other, err := openStream(s.addr); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("%s: another socket got the port: %v, %v", state, other, err)
 		}
 		s.serve(greet, ignore)
@@ -130,7 +130,7 @@ func TestOpenSocketWhereSomebodyListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if _, err := openSocket(addrPort(ln.Addr())); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := openStream(addrPort(ln.Addr())); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("got %v, want EADDRINUSE", err)
 	}
 }
@@ -143,7 +143,7 @@ func TestSocketReturnsToItsPortAfterARestart(t *testing.T) {
 		wantServed(t, s.addr)
 	}
 	s.close()
-	again, err := openSocket(s.addr)
+	again, err := openStream(s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestSocketIPv6(t *testing.T) {
 	}
 	addr := addrPort(ln.Addr())
 	ln.Close()
-	s, err := openSocket(addr)
+	s, err := openStream(addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,204 @@
+package proxier
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/udp"
+)
+
+// lastReplies is how long the clients of UDP Services get their last replies when
+// this process stops.
+const lastReplies = time.Second
+
+// newPackets makes what moves datagrams, and what counts connections: these two
+// share the files that this process may open.
+func newPackets(cfg *Config, mark int) (*connections, *udp.Relay, error) {
+	var relay *udp.Relay
+	connections := newConnections(func() int { return relay.Len() })
+	relay, err := udp.New(udp.Config{
+		Mark: mark, Loops: runtime.GOMAXPROCS(0), Readers: 1,
+		Limit: func() int { return sessionLimit(cfg.MaxUDPSessions, connections) },
+	})
+	return connections, relay, err
+}
+
+// sessionLimit is how many UDP sessions there may be: half of the files unless a
+// number was asked for, and no more than connections leave. Each needs a local
+// port, too: half of those are left for others.
+func sessionLimit(asked int, c *connections) int {
+	free := int(c.free.Load())
+	if asked == 0 {
+		asked = min(free/2, localPorts()/2)
+	}
+	return min(asked, free-c.count()*filesPerConnection)
+}
+
+// localPorts is how many ports the kernel takes those of our sockets from
+// (ip(7): ip_local_port_range).
+var localPorts = sync.OnceValue(func() int {
+	text, _ := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	var first, last int
+	if n, _ := fmt.Sscan(string(text), &first, &last); n < 2 || last < first {
+		first, last = 32768, 60999
+	}
+	return last - first + 1
+})
+
+// packetSocket is one bound UDP socket.
+type packetSocket struct {
+	*udp.Socket
+	now answer
+}
+
+func openPacket(relay *udp.Relay, addr netip.AddrPort, sessions *udp.Group) (*packetSocket, error) {
+	s, err := relay.Listen(addr, sessions)
+	if err != nil {
+		return nil, err
+	}
+	return &packetSocket{Socket: s}, nil
+}
+
+// give makes want the answer from now on.
+func (s *packetSocket) give(want answer, server udp.Server) (err error) {
+	switch {
+	case !want.listen && !s.now.listen:
+		return nil
+	case !want.listen:
+		s.Refuse()
+	default:
+		if !s.now.equal(want) {
+			err = s.Filter(want.filter)
+		}
+		err = errors.Join(err, s.Serve(server))
+	}
+	if err == nil {
+		s.now = want
+	}
+	return err
+}
+
+// packetServer serves the clients of one UDP socket by one state of its Port.
+type packetServer struct {
+	*listener
+	state *state
+	set   Set      // empty: each client's
+	only  Frontend // the zero Frontend: that which the client has sent to
+}
+
+// packetRoute is what is to be remembered of a client's way to its endpoint.
+type packetRoute struct {
+	pick      balancer.Pick
+	frontend  Frontend
+	vip       netip.AddrPort // without address if it is not known
+	client    clientKind
+	set       Set
+	eligible  int
+	sourceWhy string
+}
+
+// Route picks an endpoint for a client.
+func (p *packetServer) Route(client, local netip.AddrPort, tried []netip.AddrPort) (route udp.Route, err error) {
+	port := p.state.port
+	r := &packetRoute{client: p.clients.Load().kind(client.Addr())}
+	if !p.arrive(r, local) {
+		return route, &udp.Refusal{Cause: observe.DropError} // its rules are on their way out
+	}
+	if !port.admits(client.Addr(), r.frontend) {
+		return route, &udp.Refusal{Cause: observe.DropSourceDenied}
+	}
+	if p.served.Load().isOwn(client, port.Protocol) {
+		return route, &udp.Refusal{Cause: observe.DropLoop}
+	}
+	r.set = p.setFor(r)
+	r.eligible = len(port.eligible(r.set).Endpoints)
+	if r.pick, err = p.state.pickers[r.set].Pick(balancer.Request{Client: client.Addr(), Tried: tried}); err != nil {
+		return route, &udp.Refusal{Cause: observe.DropNoEndpoint}
+	}
+	from, why := p.source.from(client.Addr(), r.pick.Endpoint, r.frontend.promisesSource(), p.clients.Load())
+	r.sourceWhy = why
+	return udp.Route{To: r.pick.Endpoint.Addr, From: from, Of: r}, nil
+}
+
+// arrive finds out which frontend a client has sent to.
+func (p *packetServer) arrive(r *packetRoute, local netip.AddrPort) bool {
+	if p.only != (Frontend{}) {
+		r.frontend, r.vip = p.only, netip.AddrPortFrom(p.only.Addr, p.only.Port)
+		for _, f := range p.state.port.Frontends { // its policy may have changed
+			if f.Kind == p.only.Kind && f.Addr == p.only.Addr && f.Port == p.only.Port {
+				r.frontend = f
+			}
+		}
+		return true
+	}
+	f, ok := p.state.frontend(local)
+	r.frontend, r.vip = f, local
+	return ok
+}
+
+func (p *packetServer) setFor(r *packetRoute) Set {
+	if p.set != "" {
+		return p.set
+	}
+	return r.frontend.Policy.set(r.client.here())
+}
+
+// Keeps tells whether a client may stay with its endpoint.
+func (p *packetServer) Keeps(route udp.Route) bool {
+	r := route.Of.(*packetRoute)
+	now := *r
+	if p.only == (Frontend{}) {
+		f, ok := p.state.frontend(r.vip)
+		if !ok {
+			return false
+		}
+		now.frontend = f
+	}
+	if p.setFor(&now) != r.set {
+		return false
+	}
+	_, eligible := slices.BinarySearchFunc(p.state.port.eligible(r.set).Endpoints, route.To, func(e balancer.Endpoint, a netip.AddrPort) int { return e.Addr.Compare(a) })
+	return eligible
+}
+
+// Opened counts a session.
+func (p *packetServer) Opened() { p.observer.Opened(p.shared.metrics) }
+
+// Datagrams and Dropped count datagrams.
+func (p *packetServer) Datagrams(in, bytesIn, out, bytesOut int) {
+	p.shared.metrics.Datagrams(in, bytesIn, out, bytesOut)
+}
+
+// Dropped counts datagrams that went nowhere.
+func (p *packetServer) Dropped(cause observe.DropCause, n int) { p.shared.metrics.Dropped(cause, n) }
+
+// Closed tells the record of a session.
+func (p *packetServer) Closed(s udp.Session) {
+	of := s.Route.Of.(*packetRoute)
+	r := p.observer.Record(p.shared.metrics, s.Start)
+	r.Family, r.Balancer = int(p.key.Family), p.balancerName
+	r.Client, r.ClientKind = s.Client, string(of.client)
+	r.VIP, r.VIPKind, r.Listener = of.vip, string(of.frontend.Kind), s.Local
+	r.Set, r.Eligible, r.Affinity = string(of.set), of.eligible, string(of.pick.Affinity)
+	r.Backend, r.LocalPort = of.pick.Endpoint, s.LocalPort
+	noteSource(r, s.Route.From)
+	r.SourceWhy = of.sourceWhy
+	for _, refused := range s.Tried {
+		r.Attempts = append(r.Attempts, observe.Attempt{Backend: refused, Result: observe.BackendRefused, Errno: "ECONNREFUSED"})
+	}
+	r.DatagramsIn, r.DatagramsOut, r.Dropped = s.In, s.Out, s.Dropped
+	r.BytesIn, r.BytesOut, r.FirstReply = s.BytesIn, s.BytesOut, s.FirstReply
+	r.Reason, r.Errno = s.Reason, errnoName(s.Err)
+	if of.pick.Done != nil {
+		of.pick.Done(balancer.Outcome{Err: s.Err})
+	}
+	p.observer.Closed(p.shared.metrics, r)
+}

@@ -1,11 +1,13 @@
 package usher
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 )
 
 // binary is where Build puts usher. It is told to the processes that the tests
@@ -31,7 +33,7 @@ func Build() error {
 		return err
 	}
 	// Packages are tested in parallel: each has its own, put there as one.
-	path := filepath.Join(dir, fmt.Sprintf("usher-%d", os.Getpid()))
+	path := filepath.Join(dir, fmt.Sprintf("building-%d", os.Getpid()))
 	build := exec.Command("go", "build", "-o", path, "github.com/usher-proxy/usher/cmd/usher")
 	if raceEnabled {
 		build.Args = append(build.Args[:2], append([]string{"-race"}, build.Args[2:]...)...)
@@ -39,16 +41,32 @@ func Build() error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", build, err, out)
 	}
-	final := filepath.Join(dir, "usher-"+raceName())
-	if err := os.Rename(path, final); err != nil {
+	final, err := named(path)
+	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
+	forgetOld(dir)
 	return os.Setenv(binaryEnv, final)
 }
 
-func raceName() string {
-	if raceEnabled {
-		return "race"
+// named gives a binary the name of what is in it: who tests another version at the
+// same time has another one.
+func named(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
 	}
-	return "plain"
+	final := filepath.Join(filepath.Dir(path), fmt.Sprintf("usher-%x", sha256.Sum256(content)))
+	return final, os.Rename(path, final)
+}
+
+// forgetOld removes the binaries that nobody has built for a day. They are only a
+// cache: that it fails is no reason not to test.
+func forgetOld(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -19,13 +20,21 @@ import (
 // this process stops.
 const lastReplies = time.Second
 
+// A loop can use one core. The readers of a socket are as many of them: they pay
+// where clients and endpoints leave them a core each.
+const (
+	maxLoops   = 8
+	maxReaders = 4
+)
+
 // newPackets makes what moves datagrams, and what counts connections: these two
 // share the files that this process may open.
 func newPackets(cfg *Config, mark int) (*connections, *udp.Relay, error) {
+	cores := runtime.GOMAXPROCS(0)
 	var relay *udp.Relay
 	connections := newConnections(func() int { return relay.Len() })
 	relay, err := udp.New(udp.Config{
-		Mark: mark, Loops: runtime.GOMAXPROCS(0), Readers: 1,
+		Mark: mark, Loops: min(cores, maxLoops), Readers: min(max(cores/2, 1), maxReaders),
 		Limit: func() int { return sessionLimit(cfg.MaxUDPSessions, connections) },
 	})
 	return connections, relay, err
@@ -107,6 +116,7 @@ type packetRoute struct {
 
 // Route picks an endpoint for a client.
 func (p *packetServer) Route(client, local netip.AddrPort, tried []netip.AddrPort) (route udp.Route, err error) {
+	defer p.survive(func() { err = &udp.Refusal{Cause: observe.DropError} })
 	port := p.state.port
 	r := &packetRoute{client: p.clients.Load().kind(client.Addr())}
 	if !p.arrive(r, local) {
@@ -197,8 +207,17 @@ func (p *packetServer) Closed(s udp.Session) {
 	r.DatagramsIn, r.DatagramsOut, r.Dropped = s.In, s.Out, s.Dropped
 	r.BytesIn, r.BytesOut, r.FirstReply = s.BytesIn, s.BytesOut, s.FirstReply
 	r.Reason, r.Errno = s.Reason, errnoName(s.Err)
+	p.observer.Closed(p.shared.metrics, r)
+	defer p.survive(func() {})
 	if of.pick.Done != nil {
 		of.pick.Done(balancer.Outcome{Err: s.Err})
 	}
-	p.observer.Closed(p.shared.metrics, r)
+}
+
+// survive keeps a policy that panics from taking the datagrams of all others along.
+func (p *packetServer) survive(then func()) {
+	if panicked := recover(); panicked != nil {
+		p.log.Errorf("a session of %s failed inside usher, please report this: %v\n%s", p.key, panicked, debug.Stack())
+		then()
+	}
 }

@@ -1,5 +1,6 @@
-// Package transparent lets usher connect to an endpoint from the address of its
-// client, as if usher were not there, and brings the replies back to usher.
+// Package transparent lets usher connect to an endpoint, by TCP or UDP, from the
+// address of its client, as if usher were not there, and brings the replies back
+// to usher.
 //
 //	paths, err := transparent.NewPaths()
 //	routes := transparent.Routes{Mark: mark}  // of iptables.Rules.Returning
@@ -54,14 +55,24 @@
 // alone would answer "it is this node", and the filter drop the reply as forged.
 // To the kernel such a question comes from lo, as all that the node sends.
 //
+// # Datagrams
+//
+// The same holds for a UDP socket that is bound to the client's address and
+// connected to the endpoint. Its rule in mangle PREROUTING asks conntrack first
+// whether the datagram is a reply (see iptables.Rules.Returning). Fragments are
+// put together before. An endpoint where nobody listens says so by ICMP, which is
+// marked too: the socket's next call fails with ECONNREFUSED. In the same way a
+// router tells that a datagram was too large for a link behind it (EMSGSIZE): it
+// is lost, and those after it are sent in fragments.
+//
 // # When it works
 //
 // Only if the reply passes step 3, that is, if this node routes it. It does when
 // the client is a pod of this node, or the endpoint is. It does not when both are
 // behind one device: two pods on one bridge exchange packets through the bridge,
 // two hosts on eth0 through the switch. Nor can it when an end is this node
-// itself. [Obstacle] has all cases. Elsewhere a dial only times out, so the
-// decision comes first ([Paths.Obstacle]).
+// itself. [Obstacle] has all cases. Elsewhere a dial only times out, and of UDP
+// nothing is ever answered, so the decision comes first ([Paths.Obstacle]).
 //
 // Whoever says that a client is a pod of this node (Flow.ClientHere) has to be
 // sure: a prefix of the whole cluster's pods does not say so.
@@ -74,13 +85,16 @@
 // lost: endpoint and node cannot tell the two apart. For each connection that
 // the client has of its own to that endpoint, this happens once in about 28000
 // dials (the size of ip_local_port_range). The other way round, a client that takes
-// a port of usher's gets no answer until usher's connection ends.
+// a port of usher's gets no answer until usher's connection ends. The same goes
+// for UDP, but there the client's flow is itself again when usher's has ended. A
+// port of UDP serves one endpoint at a time (see [Prepare]).
 //
 // ICMP: a router's message about a connection, such as that a packet was too
 // large, goes to the client's address. It reaches usher's socket only if ICMP is
 // marked as TCP is; otherwise a path with a small MTU swallows large packets.
 // What this node itself finds out, such as that an endpoint on its own link is
-// gone, it tells the client and not the socket: the dial times out.
+// gone, it tells the client and not the socket: the dial times out, and datagrams
+// are lost.
 //
 // Firewalls: for a rule in FORWARD the connection does not exist: packets go
 // out by OUTPUT and come in by INPUT, as those of the node's other processes.

@@ -19,8 +19,11 @@ func TestObstaclesAreReal(t *testing.T) {
 		remote := other.AddPod(netns.Bridged, "remote")
 		for _, p := range []*netns.Pod{pod, neighbour, remote} {
 			p.ServeHTTP(p.Name, netip.AddrPortFrom(v.pod(p), 8080))
+			p.ServeUDPEcho(netip.AddrPortFrom(v.pod(p), 7))
 		}
 		l.ServeHTTP("node", netip.AddrPortFrom(v.node(), 8080))
+		l.ServeUDPEcho(netip.AddrPortFrom(v.node(), 7))
+		l.returning()
 		for _, c := range []struct {
 			client, endpoint         netip.Addr
 			clientHere, endpointHere bool
@@ -37,6 +40,7 @@ func TestObstaclesAreReal(t *testing.T) {
 				t.Errorf("%s to %s: obstacle %q, want %q", c.client, c.endpoint, o, c.want)
 			}
 			l.mustNotConnect(c.client, netip.AddrPortFrom(c.endpoint, 8080))
+			l.mustNotAnswer(c.client, netip.AddrPortFrom(c.endpoint, 7))
 		}
 	})
 }

@@ -134,19 +134,19 @@ func (l *lab) everyInterface(setting, value string) {
 
 // dialer connects from an address, as usher does.
 func dialer(client netip.Addr) *net.Dialer {
-	return &net.Dialer{
-		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(client, 0)),
-		Control: func(_, _ string, c syscall.RawConn) error {
-			var err error
-			if controlErr := c.Control(func(fd uintptr) {
-				err = Prepare(fd)
-				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, outMark)
-			}); controlErr != nil {
-				return controlErr
-			}
-			return err
-		},
+	return &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(client, 0)), Control: prepare}
+}
+
+// prepare is done to a socket before it is bound.
+func prepare(_, _ string, c syscall.RawConn) error {
+	var err error
+	if controlErr := c.Control(func(fd uintptr) {
+		err = Prepare(fd)
+		syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, outMark)
+	}); controlErr != nil {
+		return controlErr
 	}
+	return err
 }
 
 // patience is for dials that must succeed; hopeless is for those that nobody

@@ -2,7 +2,8 @@ package transparent
 
 import "net/netip"
 
-// Flow is a connection that is about to be made on behalf of a client.
+// Flow is a connection, TCP or UDP, that is about to be made on behalf of a
+// client.
 type Flow struct {
 	Client, Endpoint netip.Addr
 	// ClientHere: the client is a pod of this node, not just of the cluster.
@@ -42,8 +43,8 @@ const (
 
 // Obstacle decides whether the endpoint's replies to the client's address would
 // be routed by this node. It is None only if they surely are: a connection from
-// an address whose replies go elsewhere only times out. An error, with Unknown,
-// says which route cannot be looked up.
+// an address whose replies go elsewhere only times out, and of UDP nothing is
+// ever answered. An error, with Unknown, says which route cannot be looked up.
 func (p *Paths) Obstacle(f Flow) (Obstacle, error) {
 	f.Client, f.Endpoint = f.Client.Unmap(), f.Endpoint.Unmap()
 	if o := f.ofAddresses(); o != None {

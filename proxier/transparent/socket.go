@@ -11,12 +11,17 @@ import (
 	"github.com/usher-proxy/usher/iptables"
 )
 
-// Prepare lets a socket that is not bound yet be bound to any address
-// (IP_TRANSPARENT), and lets connect choose its port instead of bind, so that
-// one port serves connections to many endpoints (IP_BIND_ADDRESS_NO_PORT). It
-// is what the Control function of a net.Dialer has to do when LocalAddr is the
-// client's address with port 0. It fails with EPERM without CAP_NET_ADMIN or
-// CAP_NET_RAW. See ip(7).
+// Prepare lets a TCP or UDP socket that is not bound yet be bound to any address
+// (IP_TRANSPARENT), and lets connect choose its port instead of bind
+// (IP_BIND_ADDRESS_NO_PORT). It is what the Control function of a net.Dialer has
+// to do when LocalAddr is the client's address with port 0. It fails with EPERM
+// without CAP_NET_ADMIN or CAP_NET_RAW. See ip(7).
+//
+// By the latter, one port serves TCP connections to many endpoints. A port of
+// UDP stays one socket's own: connect fails with EAGAIN when as many sockets
+// have the client's address as there are ports in ip_local_port_range. But
+// between bind and connect, a socket without a port receives nothing of what
+// others are sent.
 func Prepare(fd uintptr) error {
 	// The level of IPv4 serves both families.
 	if err := unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1); err != nil {

@@ -38,11 +38,21 @@
 //  8. Package relay copies both ways; connection.end tells the record to package
 //     observe, whatever the end was.
 //
+// # The way of a datagram
+//
+// UDP has no connections; sessions take their place (package udp). A packetServer
+// (packets.go) tells for each new client which endpoint it gets, by the same
+// frontends, sets, pickers and source addresses, and writes the record of its
+// session. As a redirected datagram does not tell where it was sent to, every
+// frontend of a UDP Port has a socket of its own. Where the rules lead a flow is
+// decided by its first datagram only: staleFlows (staleflows.go) makes the kernel
+// forget flows that contradict the rules after every change.
+//
 // # Who owns what
 //
 // The loop owns the map of listeners and everything in the kernel. A listener
 // owns its sockets. A connection owns its two sockets, and nobody else closes
-// them. The capture is one of two: redirect (capture_iptables.go) or bind
+// them; the loops of package udp own their sessions. The capture is one of two: redirect (capture_iptables.go) or bind
 // (capture_bind.go).
 //
 // Read port.go for the words, reconcile.go for a pass, connection.go for the

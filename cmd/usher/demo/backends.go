@@ -36,6 +36,11 @@ func startBackends(ctx context.Context, done *sync.WaitGroup) error {
 			return explain(err)
 		}
 		serveEcho(ctx, done, echo)
+		packets, err := net.ListenPacket("udp", net.JoinHostPort(ip, echoPort))
+		if err != nil {
+			return explain(err)
+		}
+		servePackets(ctx, done, packets, name)
 	}
 	return nil
 }
@@ -71,6 +76,24 @@ func serveEcho(ctx context.Context, done *sync.WaitGroup, ln net.Listener) {
 				defer context.AfterFunc(ctx, func() { conn.Close() })()
 				io.Copy(conn, conn)
 			})
+		}
+	})
+}
+
+// servePackets sends every datagram back, behind its own name.
+func servePackets(ctx context.Context, done *sync.WaitGroup, conn net.PacketConn, name string) {
+	context.AfterFunc(ctx, func() { conn.Close() })
+	done.Go(func() {
+		buf := make([]byte, 1<<16)
+		n := copy(buf, name+" ")
+		for {
+			size, from, err := conn.ReadFrom(buf[n:])
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				conn.WriteTo(buf[:n+size], from)
+			}
 		}
 	})
 }

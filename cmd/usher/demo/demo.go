@@ -76,13 +76,15 @@ usher demo serves five Services on addresses of this machine. Try, in another te
   curl 127.96.0.10:8080        web    three endpoints take turns
   curl 127.96.0.11:8080        flaky  one endpoint is dead: see its retries below
   nc -N 127.96.0.12 7007       echo   type something, end with Ctrl-D
+  nc -u 127.96.0.12 7007              the same by UDP: a client keeps its endpoint
   curl 127.96.0.13:8080        empty  nobody home: refused at once
   curl 127.96.0.14:8080        sticky a client stays with its endpoint, also on
   curl 127.0.0.1:30014                its NodePort and its load balancer's 127.96.1.14:8080
 
 Their manifests lie in %s
 Edit one, or remove an endpoint: it takes effect within a second.
-Every connection ends in one record below. Ctrl-C stops.
+Every connection ends in one record below, and so do a UDP client's datagrams
+when nothing has passed for two minutes. Ctrl-C stops.
 
 `
 

@@ -55,6 +55,8 @@ func (r *round) run(ctx context.Context) error {
 		{"web: 9 requests are spread over three endpoints", r.spread},
 		{"flaky: 9 requests all succeed, though one endpoint is dead", r.retry},
 		{"echo: 1 MiB comes back whole after the client's half-close", r.halfClose},
+		{"echo by UDP: a client keeps its endpoint, and three clients have three", r.datagrams},
+		{"flaky by UDP: no datagram of 9 clients is lost, though one endpoint is dead", r.noneLost},
 		{"empty: a connect is refused at once", r.refused},
 		{"sticky: a client stays with one endpoint, on all addresses of the Service", r.sticky},
 		{"web: an endpoint taken out of its manifest is used no more", r.change},
@@ -130,6 +132,77 @@ func (r *round) halfClose(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("record: bytes_in=%d bytes_out=%d reason=%s", record.BytesIn, record.BytesOut, record.Reason), nil
+}
+
+func (r *round) datagrams(ctx context.Context) (string, error) {
+	const clients, each = 3, 5
+	answers := map[string]int{}
+	for range clients {
+		names, err := ask(ctx, "127.96.0.12:7007", each)
+		if err != nil {
+			return "", err
+		}
+		if len(names) != 1 {
+			return "", fmt.Errorf("want one endpoint for one client, got %s", tally(names))
+		}
+		for name, n := range names {
+			answers[name] += n
+		}
+	}
+	if len(answers) != clients {
+		return "", fmt.Errorf("want three endpoints, got %s", tally(answers))
+	}
+	return tally(answers), nil
+}
+
+func (r *round) noneLost(ctx context.Context) (string, error) {
+	answers := map[string]int{}
+	for range 9 {
+		names, err := ask(ctx, "127.96.0.11:7007", 1)
+		if err != nil {
+			return "", err
+		}
+		for name, n := range names {
+			answers[name] += n
+		}
+	}
+	record, err := r.record(ctx)
+	if err != nil {
+		return "", err
+	}
+	if record.Reason != observe.BackendRefused {
+		return "", fmt.Errorf("want a record of the dead endpoint, got %q", record.Reason)
+	}
+	return fmt.Sprintf("%s; record: %s", tally(answers), record.Sentence()), nil
+}
+
+// ask sends datagrams from one port, one after another, and returns how often each
+// backend answered.
+func ask(ctx context.Context, addr string, n int) (map[string]int, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "udp", addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	names := map[string]int{}
+	buf := make([]byte, 1500)
+	for i := range n {
+		if _, err := fmt.Fprintf(conn, "hello %d", i); err != nil {
+			return nil, err
+		}
+		size, err := conn.Read(buf)
+		if err != nil {
+			return nil, err
+		}
+		name, text, _ := strings.Cut(string(buf[:size]), " ")
+		if text != fmt.Sprintf("hello %d", i) {
+			return nil, fmt.Errorf("sent hello %d, got %q back", i, text)
+		}
+		names[name]++
+	}
+	return names, nil
 }
 
 func (r *round) refused(ctx context.Context) (string, error) {

@@ -89,17 +89,19 @@ func TestAffinitySendsAClientWhereItWas(t *testing.T) {
 }
 
 func TestAffinityEndsWithTheTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := sticky(balancer.NewAffinity(10), balancertest.Endpoints(3), timeout)
-		expect(t, "first connection", connect(t, p, clientN(1)), "0 new")
-		for range 5 { // each of them renews it
-			time.Sleep(timeout - 1)
-			expect(t, "just in time", connect(t, p, clientN(1)), "0 hit")
-		}
-		time.Sleep(timeout)
-		expect(t, "too late", connect(t, p, clientN(1)), "1 new")
-		expect(t, "and then", connect(t, p, clientN(1)), "1 hit")
-	})
+	for _, timeout := range []time.Duration{timeout, 24 * time.Hour} { // Kubernetes' default, and the most that it allows
+		synctest.Test(t, func(t *testing.T) {
+			p := sticky(balancer.NewAffinity(10), balancertest.Endpoints(3), timeout)
+			expect(t, "first connection", connect(t, p, clientN(1)), "0 new")
+			for range 5 { // each of them renews it
+				time.Sleep(timeout - 1)
+				expect(t, "just in time", connect(t, p, clientN(1)), "0 hit")
+			}
+			time.Sleep(timeout)
+			expect(t, "too late", connect(t, p, clientN(1)), "1 new")
+			expect(t, "and then", connect(t, p, clientN(1)), "1 hit")
+		})
+	}
 }
 
 func TestAffinityTimeoutIsThatOfThePickerAsked(t *testing.T) {

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -76,6 +77,24 @@ func (ns *NS) addAddr(l netlink.Link, p netip.Prefix) {
 		addr.Flags = unix.IFA_F_NODAD
 	}
 	ns.must(ns.netlink.AddrAdd(l, addr), "add address %v to %s", p, l.Attrs().Name)
+	if p.Addr().Is6() {
+		ns.awaitLocal(l, p.Addr())
+	}
+}
+
+// awaitLocal waits until what is sent to an IPv6 address of the link arrives here: the kernel
+// makes that route a moment after the address.
+func (ns *NS) awaitLocal(l netlink.Link, addr netip.Addr) {
+	ns.t.Helper()
+	wanted := &netlink.Route{Table: unix.RT_TABLE_LOCAL, LinkIndex: l.Attrs().Index, Dst: ipNet(only(addr))}
+	Eventually(ns.t, fmt.Sprintf("address %v of %s usable", addr, l.Attrs().Name), func() error {
+		routes, err := ns.netlink.RouteListFiltered(unix.AF_INET6, wanted,
+			netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
+		if err == nil && len(routes) == 0 {
+			err = errors.New("no local route")
+		}
+		return err
+	})
 }
 
 // addRoute sends what goes to dst out of the link: directly, or through the gateway via, which

@@ -23,6 +23,7 @@
 //	*mangle
 //	-A PREROUTING -j USHER-RETURN
 //	-A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40/0x40
+//	-A USHER-RETURN -p udp -m conntrack --ctdir REPLY -m socket --transparent -j MARK --set-xmark 0x40/0x40
 //	-A USHER-RETURN -p icmp -m socket --transparent -j MARK --set-xmark 0x40/0x40
 //	COMMIT
 //	*filter
@@ -94,7 +95,14 @@
 // that we made from the client's address is answered to that address, which the
 // node would forward the answer to. The mark lets a rule of the caller's
 // (ip rule add fwmark) choose a route that brings it to our socket. Sockets
-// without IP_TRANSPARENT, those of ordinary programs, are passed over.
+// without IP_TRANSPARENT, those of ordinary programs, are passed over, and so
+// are those that are bound to no address (--nowildcard would include them). A
+// UDP socket of another program may have both and be connected to nobody, such
+// as one that intercepts DNS: it would match all that is sent to its address and
+// port. So datagrams have to be replies, as conntrack tells them; without it our
+// frontends would not work either. The search for a socket adds 0.2 microseconds
+// to the forwarding of a reply, and to that of other datagrams the rule adds 0.05
+// (BenchmarkForward).
 //
 // # Sources
 //

@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -197,6 +198,11 @@ func TestANewProcessReadsThePortsBack(t *testing.T) {
 			Redirect{Name: "shop/web:http/local", Protocol: TCP, Port: nodePort + 1, To: elsePort},
 			Redirect{Name: "shop/web:http", Protocol: TCP, Port: nodePort + 1, To: webPort, Here: true,
 				Sources: []netip.Prefix{only(l.clientAddr()), only(l.nodeAddr())}})
+		dns := fmt.Sprintf("kube-system/dns:dns/%v:53", l.vip(11))
+		redirects = append(redirects,
+			Redirect{Name: dns, Protocol: UDP, Addr: l.vip(11), Port: 53, To: dnsPort + 1, Here: true},
+			Redirect{Name: dns + "/local", Protocol: UDP, Addr: l.vip(11), Port: 53, To: dnsPort + 2},
+			Redirect{Name: "kube-system/dns:dns/NODEPORT", Protocol: UDP, Port: nodePort, To: dnsPort + 3})
 		l.sync(l.rules(redirects...))
 		l.iptables("-t", "nat", "-A", "USHER-SERVICES", "-p", "tcp", "-j", "RETURN") // not by us
 		l.iptables("-t", "nat", "-A", "USHER-SERVICES", "-p", "tcp", "-j", "REDIRECT", "--to-ports", "1")
@@ -209,6 +215,10 @@ func TestANewProcessReadsThePortsBack(t *testing.T) {
 			{"shop/web:http", TCP}:       webPort,
 			{"shop/web:http/local", TCP}: elsePort,
 			{"kube-system/dns:dns", UDP}: dnsPort - 1,
+			{dns, UDP}:                   dnsPort + 1,
+			{dns + "/local", UDP}:        dnsPort + 2,
+
+			{"kube-system/dns:dns/NODEPORT", UDP}: dnsPort + 3,
 		}
 		if err != nil || !maps.Equal(got, want) {
 			t.Errorf("assigned %v, error %v, want %v", got, err, want)

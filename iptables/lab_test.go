@@ -146,6 +146,20 @@ func (v variant) loopback() netip.Addr {
 	return v.addr(netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback())
 }
 
+// own gives a machine one more address, and waits until what is sent there
+// arrives: the kernel makes that route a moment later if it is IPv6.
+func (l *lab) own(ns *netns.NS, addr netip.Addr) {
+	l.t.Helper()
+	ns.Run("ip", "addr", "add", addr.String(), "dev", "lo")
+	netns.Eventually(l.t, fmt.Sprintf("%v has %v", ns.Name, addr), func() error {
+		routes, err := ns.Netlink().RouteGet(addr.AsSlice())
+		if err == nil && routes[0].Type != unix.RTN_LOCAL {
+			err = fmt.Errorf("routed to %v", routes[0])
+		}
+		return err
+	})
+}
+
 // only is the prefix of one address.
 func only(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
@@ -224,13 +238,17 @@ func (l *lab) ask(from *netns.NS, to netip.AddrPort) (string, error) {
 
 // askMarked is ask by a socket that has our mark.
 func (l *lab) askMarked(from *netns.NS, to netip.AddrPort) (string, error) {
-	dialer := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+	return answer(from.DialWith(context.Background(), marked(), l.network(TCP), to.String()))
+}
+
+// marked dials by a socket that has our mark.
+func marked() *net.Dialer {
+	return &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		return errors.Join(c.Control(func(fd uintptr) {
 			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, usherMark)
 		}), err)
 	}}
-	return answer(from.DialWith(context.Background(), dialer, l.network(TCP), to.String()))
 }
 
 func answer(conn net.Conn, err error) (string, error) {

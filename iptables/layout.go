@@ -83,11 +83,13 @@ func outputRules(m Mark) []string {
 
 // returnRules marks what belongs to a socket of the node that may have an
 // address of somebody else (IP_TRANSPARENT), and the errors about it: without
-// them it would not learn of a smaller MTU, or that nobody is there.
+// them it would not learn of a smaller MTU, or that nobody is there. Datagrams
+// have to be replies: a UDP socket of another program that is not connected
+// would match whatever is sent to its address and port by anybody.
 func returnRules(f Family, m Mark) []string {
 	var rules []string
-	for _, protocol := range []string{"tcp", f.icmp()} {
-		rules = append(rules, fmt.Sprintf("-p %s -m socket --transparent -j MARK --set-xmark %#x/%#x", protocol, m.Value, m.Mask))
+	for _, packets := range []string{"tcp", "udp -m conntrack --ctdir REPLY", f.icmp()} {
+		rules = append(rules, fmt.Sprintf("-p %s -m socket --transparent -j MARK --set-xmark %#x/%#x", packets, m.Value, m.Mask))
 	}
 	return rules
 }

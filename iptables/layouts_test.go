@@ -49,6 +49,7 @@ COMMIT
 *mangle
 :USHER-RETURN - [0:0]
 -A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+-A USHER-RETURN -p udp -m conntrack --ctdir REPLY -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
 -A USHER-RETURN -p icmp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
 COMMIT
 *filter
@@ -216,6 +217,7 @@ COMMIT
 *mangle
 :USHER-RETURN - [0:0]
 -A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+-A USHER-RETURN -p udp -m conntrack --ctdir REPLY -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
 -A USHER-RETURN -p icmp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
 COMMIT
 *filter
@@ -309,6 +311,92 @@ COMMIT
 -A USHER-SERVICES-DNAT -s 2001:db8:8::/48 -d 2001:db8:7::7/128 -p udp -m udp --dport 53 -m comment --comment "kube-system/dns:dns" -j DNAT --to-destination [2001:db8::1]:11002
 -A USHER-SERVICES-DNAT -d 2001:db8:7::7/128 -p udp -m udp --dport 53 -m comment --comment "kube-system/dns:dns" -j DNAT --to-destination [2001:db8::1]:11001
 -A USHER-NODEPORTS-DNAT -p udp -m udp --dport 30053 -m comment --comment "kube-system/dns:dns" -j DNAT --to-destination [2001:db8::1]:11001
+COMMIT
+`,
+	},
+	{
+		name:   "a socket for each frontend of UDP, IPv4",
+		family: IPv4,
+		rules: Rules{
+			Redirects: []Redirect{
+				{Name: "kube-system/kube-dns:dns/10.96.0.10:53", Protocol: UDP, Addr: netip.MustParseAddr("10.96.0.10"), Port: 53, To: 11000},
+				{Name: "kube-system/kube-dns:dns/NODEPORT", Protocol: UDP, Port: 30053, To: 11001, Here: true},
+				{Name: "kube-system/kube-dns:dns/NODEPORT/local", Protocol: UDP, Port: 30053, To: 11002},
+				{Name: "kube-system/kube-dns:dns", Protocol: TCP, Port: 30053, To: 11001},
+			},
+			NodeAddr: netip.MustParseAddr("192.0.2.1"),
+		},
+		want: `
+*filter
+:USHER-INPUT - [0:0]
+-A USHER-INPUT -p tcp -m tcp --dport 11001 -m conntrack --ctstate DNAT -j ACCEPT
+-A USHER-INPUT -p tcp -m tcp --dport 11001 -j REJECT --reject-with tcp-reset
+-A USHER-INPUT -p udp -m udp --dport 11000:11002 -m conntrack --ctstate DNAT -j ACCEPT
+-A USHER-INPUT -p udp -m udp --dport 11000:11002 -j DROP
+COMMIT
+*nat
+:USHER-PREROUTING - [0:0]
+:USHER-OUTPUT - [0:0]
+:USHER-REDIRECT - [0:0]
+:USHER-SERVICES - [0:0]
+:USHER-NODEPORTS - [0:0]
+:USHER-DNAT - [0:0]
+:USHER-SERVICES-DNAT - [0:0]
+:USHER-NODEPORTS-DNAT - [0:0]
+-A USHER-PREROUTING -g USHER-DNAT
+-A USHER-OUTPUT -g USHER-REDIRECT
+-A USHER-REDIRECT -j USHER-SERVICES
+-A USHER-REDIRECT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS
+-A USHER-SERVICES -d 10.96.0.10/32 -p udp -m udp --dport 53 -m comment --comment "kube-system/kube-dns:dns/10.96.0.10:53" -j REDIRECT --to-ports 11000
+-A USHER-NODEPORTS -p tcp -m tcp --dport 30053 -m comment --comment "kube-system/kube-dns:dns" -j REDIRECT --to-ports 11001
+-A USHER-NODEPORTS -p udp -m udp --dport 30053 -m addrtype --src-type LOCAL -m comment --comment "kube-system/kube-dns:dns/NODEPORT" -j REDIRECT --to-ports 11001
+-A USHER-NODEPORTS -p udp -m udp --dport 30053 -m comment --comment "kube-system/kube-dns:dns/NODEPORT/local" -j REDIRECT --to-ports 11002
+-A USHER-DNAT -j USHER-SERVICES-DNAT
+-A USHER-DNAT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS-DNAT
+-A USHER-SERVICES-DNAT -d 10.96.0.10/32 -p udp -m udp --dport 53 -m comment --comment "kube-system/kube-dns:dns/10.96.0.10:53" -j DNAT --to-destination 192.0.2.1:11000
+-A USHER-NODEPORTS-DNAT -p tcp -m tcp --dport 30053 -m comment --comment "kube-system/kube-dns:dns" -j DNAT --to-destination 192.0.2.1:11001
+-A USHER-NODEPORTS-DNAT -p udp -m udp --dport 30053 -m addrtype --src-type LOCAL -m comment --comment "kube-system/kube-dns:dns/NODEPORT" -j DNAT --to-destination 192.0.2.1:11001
+-A USHER-NODEPORTS-DNAT -p udp -m udp --dport 30053 -m comment --comment "kube-system/kube-dns:dns/NODEPORT/local" -j DNAT --to-destination 192.0.2.1:11002
+COMMIT
+`,
+	},
+	{
+		name:   "a socket for each frontend of UDP, IPv6",
+		family: IPv6,
+		rules: Rules{
+			Redirects: []Redirect{
+				{Name: "shop/dns:dns/fd00:10:96::a:53", Protocol: UDP, Addr: netip.MustParseAddr("fd00:10:96::a"), Port: 53, To: 11000, Here: true},
+				{Name: "shop/dns:dns/fd00:10:96::a:53/local", Protocol: UDP, Addr: netip.MustParseAddr("fd00:10:96::a"), Port: 53, To: 11001},
+			},
+			Returning: Mark{Value: returnMark, Mask: returnMark},
+		},
+		want: `
+*mangle
+:USHER-RETURN - [0:0]
+-A USHER-RETURN -p tcp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+-A USHER-RETURN -p udp -m conntrack --ctdir REPLY -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+-A USHER-RETURN -p ipv6-icmp -m socket --transparent -j MARK --set-xmark 0x40000/0x40000
+COMMIT
+*filter
+:USHER-INPUT - [0:0]
+-A USHER-INPUT -p udp -m udp --dport 11000:11001 -m conntrack --ctstate DNAT -j ACCEPT
+-A USHER-INPUT -p udp -m udp --dport 11000:11001 -j DROP
+COMMIT
+*nat
+:USHER-PREROUTING - [0:0]
+:USHER-OUTPUT - [0:0]
+:USHER-REDIRECT - [0:0]
+:USHER-SERVICES - [0:0]
+:USHER-NODEPORTS - [0:0]
+:USHER-DNAT - [0:0]
+:USHER-SERVICES-DNAT - [0:0]
+:USHER-NODEPORTS-DNAT - [0:0]
+-A USHER-PREROUTING -g USHER-REDIRECT
+-A USHER-OUTPUT -g USHER-REDIRECT
+-A USHER-REDIRECT -j USHER-SERVICES
+-A USHER-REDIRECT -m addrtype --dst-type LOCAL -j USHER-NODEPORTS
+-A USHER-SERVICES -d fd00:10:96::a/128 -p udp -m udp --dport 53 -m addrtype --src-type LOCAL -m comment --comment "shop/dns:dns/fd00:10:96::a:53" -j REDIRECT --to-ports 11000
+-A USHER-SERVICES -d fd00:10:96::a/128 -p udp -m udp --dport 53 -m comment --comment "shop/dns:dns/fd00:10:96::a:53/local" -j REDIRECT --to-ports 11001
 COMMIT
 `,
 	},

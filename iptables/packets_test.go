@@ -175,7 +175,7 @@ func TestMarkedConnectionsPass(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		l := newLab(t, v)
 		vip := netip.AddrPortFrom(l.vip(20), 80)
-		l.Client.Run("ip", "addr", "add", vip.Addr().String(), "dev", "lo")
+		l.own(l.Client, vip.Addr())
 		l.serveOriginal(l.NS, webPort)
 		l.sync(l.rules(l.web()...))
 

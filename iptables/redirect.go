@@ -95,8 +95,9 @@ type Rules struct {
 	// outside must reach (healthCheckNodePort). One that is also a listener port
 	// stays closed to what was not redirected.
 	Open []uint16
-	// Returning marks TCP packets that belong to a connection which we made from
-	// an address that is not this node's (IP_TRANSPARENT), so that a policy route
-	// can bring them to us. The zero Mark marks nothing. See Table.CanReturn.
+	// Returning marks the packets that reply to a TCP or connected UDP socket of
+	// ours with an address that is not this node's (IP_TRANSPARENT), and the ICMP
+	// errors about it, so that a policy route can bring them to us. The zero Mark
+	// marks nothing. See Table.CanReturn.
 	Returning Mark
 }

@@ -15,10 +15,11 @@ type marking struct {
 }
 
 // CanReturn tells whether Rules.Returning works here. If not, the error is
-// ErrUnavailable: the mangle table, the match socket (kernel module xt_socket)
-// or the target MARK is missing. Sync then fails with rules that set Returning,
-// changing nothing, and works with all others. The kernel is asked once; after
-// an error that is not ErrUnavailable the next call asks again.
+// ErrUnavailable: the mangle table, the match socket or conntrack (kernel
+// modules xt_socket, xt_conntrack) or the target MARK is missing. Sync then
+// fails with rules that set Returning, changing nothing, and works with all
+// others. The kernel is asked once; after an error that is not ErrUnavailable
+// the next call asks again.
 func (t *Table) CanReturn(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

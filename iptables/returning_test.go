@@ -34,18 +34,22 @@ func (l *lab) routeReturning() {
 
 // transparent dials from an address that the node does not have.
 func (l *lab) transparent(from netip.Addr) *net.Dialer {
-	level, option := unix.SOL_IP, unix.IP_TRANSPARENT
-	if l.family == IPv6 {
-		level, option = unix.SOL_IPV6, unix.IPV6_TRANSPARENT
-	}
 	return &net.Dialer{
 		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)),
-		Control: func(_, _ string, c syscall.RawConn) error {
-			var err error
-			return errors.Join(c.Control(func(fd uintptr) {
-				err = unix.SetsockoptInt(int(fd), level, option, 1)
-			}), err)
-		},
+		Control:   option(unix.SOL_IP, unix.IP_TRANSPARENT),
+	}
+}
+
+// control is what is done to a socket before it is bound.
+type control = func(network, address string, c syscall.RawConn) error
+
+// option sets one on a socket. IPv4's are for both families.
+func option(level, name int) control {
+	return func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), level, name, 1)
+		}), err)
 	}
 }
 
@@ -150,7 +154,7 @@ func without(part string) *journal {
 }
 
 func TestAKernelThatCannotMarkWorksOtherwise(t *testing.T) {
-	for _, part := range []string{"-m socket", "*mangle", "MARK --set"} {
+	for _, part := range []string{"-m socket", "*mangle", "MARK --set", "--ctdir"} {
 		t.Run(part, func(t *testing.T) {
 			eachVariant(t, func(t *testing.T, v variant) {
 				l := newLab(t, v)

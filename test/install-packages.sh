@@ -7,10 +7,12 @@ PATH=$PATH:/usr/sbin:/sbin # where some of them are, also for ordinary users
 # command or file, and package, one pair a line
 needs='
 curl curl
+dig bind9-dnsutils
 flock util-linux
 ip iproute2
 ip6tables-restore iptables
 iptables-restore iptables
+nsd nsd
 ps procps
 ss iproute2
 '
@@ -31,6 +33,19 @@ missing() {
 	done
 }
 
+# The tests run nsd themselves, in namespaces. So installing must neither start it nor have it
+# start with the system.
+policy=/usr/sbin/policy-rc.d # asked by packages before they start a service
+forbid_services() {
+	[ -e $policy ] && return
+	trap 'rm -f $policy' EXIT
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod 755 $policy
+}
+disable_service() {
+	if command -v systemctl >/dev/null; then systemctl --quiet disable "$1"; fi
+}
+
 may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 if may_install; then
@@ -39,8 +54,10 @@ if may_install; then
 	packages=$(echo "$lacking" | cut -d ' ' -f 2 | sort -u)
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get -qq update
+	forbid_services
 	# shellcheck disable=SC2086 # one word per package
 	apt-get -qq install --no-install-recommends $packages
+	case $packages in *nsd*) disable_service nsd ;; esac
 fi
 
 lacking=$(missing "$needs")

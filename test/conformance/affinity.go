@@ -16,7 +16,7 @@ import (
 // affinity is about dual stack and session affinity.
 var affinity = []Case{
 	{Number: 53, Name: "each family of a Service has its own pods", run: dualStack},
-	{Number: 54, Name: "ClientIP affinity, on every kind of address", Open: "UDP", run: affinityEverywhere},
+	{Number: 54, Name: "ClientIP affinity, on every kind of address", run: affinityEverywhere},
 	{Number: 55, Name: "affinity ends after its timeout", run: affinityTimeout},
 	{Number: 56, Name: "affinity toggled on a live Service", run: affinityToggled},
 	{Number: 57, Name: "the affine endpoint leaves or fails: another one, and that one sticks", run: affinityMoves},
@@ -27,23 +27,35 @@ var affinity = []Case{
 const forLong = 10800
 
 func affinityEverywhere(w *World) {
-	s := w.loadBalancer("sticky", nodePort("", 80, w.newNodePort()))
+	for _, by := range transports {
+		w.affinity(by)
+	}
+}
+
+// affinity is the case by one transport.
+func (w *World) affinity(by transport) {
+	w.t.Helper()
+	s := w.loadBalancer("sticky-"+by.name, nodePort("", 80, w.newNodePort()))
 	w.addExternalIPs(s)
 	sticky(s, forLong)
+	by.serves(s)
 	w.apply(objects(s, slicesOf(s, "a", "", 8080, w.Pods...))...)
-	for _, f := range w.everywhere() {
+	for _, f := range by.over(w.everywhere()) {
 		for _, addr := range slices.Concat(vips(s, 80), policyAddrs(s, w.Node), nodeIPs(w.Node2, s.Spec.Ports[0].NodePort)) {
 			w.sticks(f, addr)
 		}
 	}
-	w.bindsEachClient()
+	w.bindsEachClient(by)
 
-	local := w.externallyLocal("sticky-local")
+	local := w.externallyLocal("sticky-local-" + by.name)
 	sticky(local, forLong)
+	by.serves(local)
 	w.apply(objects(local, slicesOf(local, "a", "", 8080, append(w.Remotes, w.Pods[:2]...)...))...)
-	for _, addr := range policyAddrs(local, w.Node) {
-		if name := w.sticks(w.outside(), addr); name != "pod-1" && name != "pod-2" {
-			w.t.Errorf("%s, with eTP Local, is answered by %s", addr, name)
+	for _, f := range by.over([]from{w.outside()}) {
+		for _, addr := range policyAddrs(local, w.Node) {
+			if name := w.sticks(f, addr); name != "pod-1" && name != "pod-2" {
+				w.t.Errorf("%s, with eTP Local, is answered by %s", addr, name)
+			}
 		}
 	}
 }
@@ -51,15 +63,16 @@ func affinityEverywhere(w *World) {
 // bindsEachClient checks that clients of one proxy at one address stick to
 // endpoints of their own. That they all have the same may be chance, but not for
 // one Service after another.
-func (w *World) bindsEachClient() {
+func (w *World) bindsEachClient(by transport) {
 	w.t.Helper()
 	for i := range 4 {
-		s := w.service(fmt.Sprintf("sticky-%d", i), tcp("", 80))
+		s := w.service(fmt.Sprintf("sticky-%s-%d", by.name, i), tcp("", 80))
 		sticky(s, forLong)
+		by.serves(s)
 		w.apply(objects(s, slicesOf(s, "a", "", 8080, w.Pods...))...)
 		for _, vip := range vips(s, 80) {
 			seen := map[string]bool{}
-			for _, f := range w.viaNode1() {
+			for _, f := range by.over(w.viaNode1()) {
 				seen[w.sticks(f, vip)] = true
 			}
 			if len(seen) > 1 {

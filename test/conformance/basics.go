@@ -19,7 +19,7 @@ const usherOnly = "the rule is usher's own"
 // basics are what every Service needs.
 var basics = []Case{
 	{Number: 1, Name: "three ready pods all answer, from everywhere", run: spread},
-	{Number: 4, Name: "a TCP port does not answer UDP", run: tcpOnly},
+	{Number: 4, Name: "a TCP port does not answer UDP, nor the other way round", run: otherProtocol},
 	{Number: 5, Name: "two named ports with a slice each", run: namedPorts},
 	{Number: 6, Name: "two slices are one set", run: twoSlices},
 	{Number: 7, Name: "one port name with another number in each slice", run: targetNumbers},
@@ -27,7 +27,7 @@ var basics = []Case{
 	{Number: 9, Name: "ports come and go on a live Service", run: portsChange},
 	{Number: 10, Name: "no endpoints: refused", run: noEndpoints},
 	{Number: 38, Name: "a pod calls its own Service", run: hairpin},
-	{Number: 39, Name: "endpoints on the host network", Open: "UDP", run: hostNetwork},
+	{Number: 39, Name: "endpoints on the host network", run: hostNetwork},
 	{Number: 74, Name: "an endpoint that refuses or swallows costs no connection, and no other client time", Reference: usherOnly, run: badEndpoint},
 	{Number: 75, Name: "the client half-closes and gets the whole answer", Reference: usherOnly, run: halfClose},
 }
@@ -38,13 +38,17 @@ func spread(w *World) {
 	w.answers(w.everywhere(), vips(s, 80), "pod-1", "pod-2", "pod-3")
 }
 
-func tcpOnly(w *World) {
-	s := w.service("tcp-only", tcp("", 80))
-	w.Pods[0].ServeUDPEcho(w.Pods[0].AddrPort4(8080))
-	w.apply(objects(s, slicesOf(s, "a", "", 8080, w.Pods[0]))...)
-	w.answers(w.inside(), vips(s, 80), "pod-1")
-	for _, f := range w.inside() {
-		w.silentUDP(f, vips(s, 80)[0])
+// otherProtocol has a server that would answer by both.
+func otherProtocol(w *World) {
+	for i, is := range transports {
+		isNot := transports[1-i]
+		s := w.loadBalancer(is.name+"-only", nodePort("", 80, w.newNodePort()))
+		w.addExternalIPs(s)
+		is.serves(s)
+		w.apply(objects(s, slicesOf(s, "a", "", 8080, w.Pods[0]))...)
+		addrs := append(vips(s, 80), policyAddrs(s, w.Node)...)
+		w.answers(is.over(w.everywhere()), addrs, "pod-1")
+		w.unanswered(isNot.over(w.everywhere()), addrs...)
 	}
 }
 
@@ -136,6 +140,10 @@ func hostNetwork(w *World) {
 		slice(s, "v4", "", 9000, corev1.ProtocolTCP, netns.NodeIPv4),
 		slice(s, "v6", "", 9000, corev1.ProtocolTCP, netns.NodeIPv6))
 	w.answers(w.inside(), vips(s, 80), "host")
+
+	datagrams := w.service("host-udp", udp("", 80))
+	w.apply(objects(datagrams, slicesOf(datagrams, "a", "", 9039, w.hostPod(w.Node, 9039)))...)
+	w.answers(overUDP(w.everywhere()), vips(datagrams, 80), "node-1")
 }
 
 func badEndpoint(w *World) {

@@ -30,7 +30,7 @@ type Case struct {
 // yet have no run function.
 func Cases() []Case {
 	all := slices.Concat(basics, filters, endpointCases, policies, source, nodePortCases,
-		loadBalancers, affinity, topology, health, udp, restarts)
+		loadBalancers, affinity, topology, health, datagrams, restarts)
 	slices.SortFunc(all, func(a, b Case) int { return cmp.Compare(a.Number, b.Number) })
 	return all
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/usher-proxy/usher/test/netns"
 )
 
@@ -29,15 +31,16 @@ const (
 	silence = 1500 * time.Millisecond
 )
 
-// from is somebody who connects.
+// from is somebody who connects, or sends datagrams.
 type from struct {
 	name string
 	*netns.NS
 	v4, v6 netip.Addr // that its packets come from
+	udp    bool       // asks with a datagram, and not on a connection
 }
 
 // pod is a client in a pod.
-func (w *World) pod(p *netns.Pod) from { return from{p.Name, p.NS, p.IPv4, p.IPv6} }
+func (w *World) pod(p *netns.Pod) from { return from{name: p.Name, NS: p.NS, v4: p.IPv4, v6: p.IPv6} }
 
 // bridged is a client in a bridged pod of node-1.
 func (w *World) bridged() from { return w.pod(w.Client) }
@@ -49,15 +52,17 @@ func (w *World) routed() from { return w.pod(w.Routed) }
 func (w *World) remote() from { return w.pod(w.RemoteClient) }
 
 // node1 is a process of node-1.
-func (w *World) node1() from { return from{w.Node.Name, w.Node.NS, w.Node.IPv4, w.Node.IPv6} }
+func (w *World) node1() from { return onNode(w.Node) }
 
 // node2 is a process of node-2.
-func (w *World) node2() from { return from{w.Node2.Name, w.Node2.NS, w.Node2.IPv4, w.Node2.IPv6} }
+func (w *World) node2() from { return onNode(w.Node2) }
+
+func onNode(n *netns.Node) from { return from{name: n.Name, NS: n.NS, v4: n.IPv4, v6: n.IPv6} }
 
 // outside is a client outside of the cluster, which routes Service addresses of
 // all kinds to node-1.
 func (w *World) outside() from {
-	return from{"a client outside", w.Node.Client, netns.ClientIPv4, netns.ClientIPv6}
+	return from{name: "a client outside", NS: w.Node.Client, v4: netns.ClientIPv4, v6: netns.ClientIPv6}
 }
 
 // inside are two pods of node-1 and node-1 itself.
@@ -68,6 +73,29 @@ func (w *World) elsewhere() []from { return []from{w.remote(), w.node2(), w.outs
 
 // everywhere are all of them.
 func (w *World) everywhere() []from { return append(w.inside(), w.elsewhere()...) }
+
+// overUDP are the same clients, who ask with datagrams. Each comes from a port of
+// its own, so a proxy chooses anew for each.
+func overUDP(who []from) []from {
+	who = slices.Clone(who)
+	for i := range who {
+		who[i].udp = true
+		who[i].name += " over UDP"
+	}
+	return who
+}
+
+// A transport is a protocol by which Services serve and clients ask.
+type transport struct {
+	name   string
+	serves func(*corev1.Service)
+	over   func([]from) []from
+}
+
+var transports = []transport{
+	{"tcp", func(*corev1.Service) {}, func(who []from) []from { return who }},
+	{"udp", servesUDP, overUDP},
+}
 
 // addr is the client's address of the family of another address.
 func (f from) addr(family netip.Addr) netip.Addr {
@@ -80,8 +108,12 @@ func (f from) addr(family netip.Addr) netip.Addr {
 // get returns what the server behind addr says.
 func (f from) get(addr netip.AddrPort) (string, error) { return f.getPath(addr, "/") }
 
-func (f from) getPath(addr netip.AddrPort, path string) (string, error) {
-	answer, err := f.Get("http://" + addr.String() + path)
+func (f from) getPath(addr netip.AddrPort, path string) (answer string, err error) {
+	if f.udp {
+		answer, err = f.getDatagram(addr, path)
+	} else {
+		answer, err = f.Get("http://" + addr.String() + path)
+	}
 	if err != nil {
 		return "", fmt.Errorf("from %s: %w", f.name, err)
 	}
@@ -112,12 +144,16 @@ func (f from) ask(addr netip.AddrPort, n int) (map[string]int, error) {
 	return seen, nil
 }
 
-// connect tries one TCP connect, impatiently, and says what became of it.
+// connect tries one TCP connect, impatiently, and says what became of it. Over UDP
+// it tries to get an answer.
 func (f from) connect(addr netip.AddrPort) error { return f.connectWithin(impatience, addr) }
 
 func (f from) connectWithin(patience time.Duration, addr netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	if f.udp {
+		return f.reach(ctx, addr)
+	}
 	conn, err := f.DialContext(ctx, "tcp", addr.String())
 	if err == nil {
 		conn.Close()
@@ -297,21 +333,4 @@ func (w *World) goesOn(who []from, addr netip.AddrPort, during func()) {
 	}
 	begun.Wait()
 	during()
-}
-
-// silentUDP fails the case if somebody answers a datagram to addr.
-func (w *World) silentUDP(f from, addr netip.AddrPort) {
-	w.t.Helper()
-	conn, err := f.Dial("udp", addr.String())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(impatience))
-	conn.Write([]byte("anybody?"))
-	if n, err := conn.Read(make([]byte, 100)); err == nil {
-		w.t.Errorf("%s answered a datagram with %d bytes", addr, n)
-	} else if errors.Is(err, net.ErrClosed) {
-		w.t.Error(err)
-	}
 }

@@ -9,7 +9,7 @@ import (
 // nodePortCases are about NodePorts.
 var nodePortCases = []Case{
 	{Number: 40, Name: "a NodePort answers on every address of every node", run: nodePorts},
-	{Number: 41, Name: "the NodePort of a deleted Service is not answered", Open: "UDP", run: nodePortDeleted},
+	{Number: 41, Name: "the NodePort of a deleted Service is not answered", run: nodePortDeleted},
 	{Number: 42, Name: "NodePorts on some addresses only", run: nodePortAddresses},
 	{Number: 43, Name: "NodePorts on loopback", run: nodePortLoopback},
 	{Number: 44, Name: "two Services swap their NodePorts", run: nodePortSwap},
@@ -36,15 +36,26 @@ func nodePorts(w *World) {
 func nodePortDeleted(w *World) {
 	port := w.newNodePort()
 	s := w.nodePortService("nodeport-gone", port)
+	addrs := append(nodeIPs(w.Node, port), nodeIPs(w.Node2, port)...)
 	w.apply(objects(s, slicesOf(s, "a", "", 8080, w.Pods[0]))...)
-	for _, n := range w.nodes() {
-		w.answers(w.everywhere(), nodeIPs(n, port), "pod-1")
-	}
+	w.answers(w.everywhere(), addrs, "pod-1")
 	w.Delete(s)
-	for _, n := range w.nodes() {
-		w.unanswered(w.everywhere(), nodeIPs(n, port)...)
-	}
+	w.unanswered(w.everywhere(), addrs...)
 	w.Apply(w.service("nodeport-gone", tcp("", 80))) // for the cleanup to delete
+
+	// The number is free for UDP. Who keeps his own port is a client of before.
+	s = w.nodePortService("nodeport-gone-udp", port)
+	servesUDP(s)
+	w.apply(objects(s, slicesOf(s, "a", "", 8080, w.Pods[0]))...)
+	w.answers(overUDP(w.everywhere()), addrs, "pod-1")
+	before := w.flows(w.everywhere(), addrs)
+	before.move(w, "pod-1")
+	w.Delete(s)
+	w.unanswered(overUDP(w.everywhere()), addrs...)
+	if !w.proxy.Reference() { // it leaves their conntrack entries (k/k#141275, k/k#141371)
+		before.stop(w)
+	}
+	w.Apply(w.service("nodeport-gone-udp", udp("", 80)))
 }
 
 // nodePortAddresses has nodes with two addresses in each family: on eth0 and on

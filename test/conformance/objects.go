@@ -90,10 +90,32 @@ func tcp(name string, port int32) corev1.ServicePort {
 	return corev1.ServicePort{Name: name, Port: port, Protocol: corev1.ProtocolTCP}
 }
 
+func udp(name string, port int32) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: port, Protocol: corev1.ProtocolUDP}
+}
+
 func nodePort(name string, port, nodePort int32) corev1.ServicePort {
 	p := tcp(name, port)
 	p.NodePort = nodePort
 	return p
+}
+
+// servesUDP makes all ports those of UDP.
+func servesUDP(s *corev1.Service) {
+	for i := range s.Spec.Ports {
+		s.Spec.Ports[i].Protocol = corev1.ProtocolUDP
+	}
+}
+
+// protocol is that of the port of a name. A port that the Service has not got
+// would be one of TCP.
+func protocol(s *corev1.Service, portName string) corev1.Protocol {
+	for _, p := range s.Spec.Ports {
+		if p.Name == portName {
+			return p.Protocol
+		}
+	}
+	return corev1.ProtocolTCP
 }
 
 // internalLocal and externalLocal set the traffic policies to Local.
@@ -205,7 +227,7 @@ func (e endpoint) object(addr netip.Addr) discoveryv1.Endpoint {
 }
 
 // slicesOf are EndpointSlices of a Service for pods that are ready, one per
-// family, named <service>-<suffix>-v4 and -v6.
+// family, named <service>-<suffix>-v4 and -v6. The protocol is that of the port.
 func slicesOf(s *corev1.Service, suffix, portName string, port int32, pods ...*netns.Pod) []Object {
 	var ends []endpoint
 	for _, p := range pods {
@@ -216,8 +238,8 @@ func slicesOf(s *corev1.Service, suffix, portName string, port int32, pods ...*n
 
 // slicesWith is slicesOf for endpoints of any kind.
 func slicesWith(s *corev1.Service, suffix, portName string, port int32, ends ...endpoint) []Object {
-	v4 := slice(s, suffix+"-v4", portName, port, corev1.ProtocolTCP)
-	v6 := slice(s, suffix+"-v6", portName, port, corev1.ProtocolTCP)
+	v4 := slice(s, suffix+"-v4", portName, port, protocol(s, portName))
+	v6 := slice(s, suffix+"-v6", portName, port, protocol(s, portName))
 	v6.AddressType = discoveryv1.AddressTypeIPv6
 	for _, e := range ends {
 		v4.Endpoints = append(v4.Endpoints, e.object(e.Pod.IPv4))

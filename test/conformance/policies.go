@@ -80,11 +80,14 @@ func internalLocalHere(w *World) {
 	w.answers(w.viaNode2(), vips(host, 80), "node-2")
 }
 
-// hostPod is a pod on the network of a node, which serves the node's name.
+// hostPod is a pod on the network of a node, which serves the node's name, also
+// over UDP.
 func (w *World) hostPod(n *netns.Node, port uint16) *netns.Pod {
 	pod := &netns.Pod{NS: n.NS, Node: n, IPv4: n.IPv4, IPv6: n.IPv6}
-	w.t.Cleanup(n.ServeHTTP(n.Name, pod.AddrPort4(port)).Close)
-	w.t.Cleanup(n.ServeHTTP(n.Name, pod.AddrPort6(port)).Close)
+	for _, addr := range []netip.AddrPort{pod.AddrPort4(port), pod.AddrPort6(port)} {
+		w.t.Cleanup(n.ServeHTTP(n.Name, addr).Close)
+		w.t.Cleanup(serveDatagrams(n.NS, n.Name, addr).Close)
+	}
 	return pod
 }
 

@@ -16,26 +16,34 @@ var source = []Case{
 }
 
 func sourceOfOutside(w *World) {
-	s := w.externallyLocal("source-outside")
-	port := s.Spec.Ports[0].NodePort
-	w.apply(objects(s, slicesOf(s, "a", "", 8080, w.Pods[0], w.RoutedServer, w.Remotes[0]))...)
-	w.answers([]from{w.outside()}, policyAddrs(s, w.Node), "pod-1", "routed-server")
-	w.seenAs(w.outside(), policyAddrs(s, w.Node)...)
-	w.seenAs(w.outside(), nodeIPs(w.Node2, port)...)
-	for _, f := range w.viaNode2() {
-		w.seenAs(f, nodeIPs(w.Node, port)...)
+	for _, by := range transports {
+		s := w.externallyLocal("source-outside-" + by.name)
+		by.serves(s)
+		port := s.Spec.Ports[0].NodePort
+		w.apply(objects(s, slicesOf(s, "a", "", 8080, w.Pods[0], w.RoutedServer, w.Remotes[0]))...)
+		outside := by.over([]from{w.outside()})
+		w.answers(outside, policyAddrs(s, w.Node), "pod-1", "routed-server")
+		w.seenAs(outside[0], policyAddrs(s, w.Node)...)
+		w.seenAs(outside[0], nodeIPs(w.Node2, port)...)
+		for _, f := range by.over(w.viaNode2()) {
+			w.seenAs(f, nodeIPs(w.Node, port)...)
+		}
 	}
 }
 
 func sourceToClusterIP(w *World) {
-	s := w.service("source-clusterip", tcp("", 80))
-	w.seePods(s, vips(s, 80))
+	for _, by := range transports {
+		s := w.service("source-clusterip-"+by.name, tcp("", 80))
+		w.seePods(by, s, vips(s, 80))
+	}
 }
 
 // The policy is not for pods of the node, so the endpoint may be anywhere.
 func sourceToLoadBalancer(w *World) {
-	s := w.externallyLocal("source-loadbalancer")
-	w.seePods(s, append(loadBalancerIPs(s, 80), externalIPs(s, 80)...))
+	for _, by := range transports {
+		s := w.externallyLocal("source-loadbalancer-" + by.name)
+		w.seePods(by, s, append(loadBalancerIPs(s, 80), externalIPs(s, 80)...))
+	}
 }
 
 // seePods applies a Service and checks that whichever endpoint serves it at
@@ -44,15 +52,16 @@ func sourceToLoadBalancer(w *World) {
 // The exception is usher's: what a pod answers to another one behind the same
 // bridge is switched past the node's IP stack, so such a server is shown the
 // node. No server is behind the bridge in the World that kube-proxy gets.
-func (w *World) seePods(s *corev1.Service, addrs []netip.AddrPort) {
+func (w *World) seePods(by transport, s *corev1.Service, addrs []netip.AddrPort) {
 	w.t.Helper()
+	by.serves(s)
 	clients := []*netns.Pod{w.Client, w.Routed, w.RemoteClient}
 	servers := []*netns.Pod{w.Pods[0], w.RoutedServer, w.Remotes[0]}
 	w.apply(objects(s, slicesOf(s, "a", "", 8080, servers...))...)
 	for _, server := range servers {
 		w.Apply(slicesOf(s, "a", "", 8080, server)...)
 		for _, client := range clients {
-			f := w.pod(client)
+			f := by.over([]from{w.pod(client)})[0]
 			w.answers([]from{f}, addrs, server.Name)
 			if isBridged(client) && isBridged(server) && client.Node == server.Node {
 				f.v4, f.v6 = client.Node.Bridge4, client.Node.Bridge6

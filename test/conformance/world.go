@@ -38,7 +38,7 @@ type Store interface {
 //
 // A pod that serves is an HTTP server: on port 8080 it answers with its name, on
 // 8081 with its name and "-alt", and on the path /clientip of both with the
-// address that the request came from.
+// address that the request came from. It answers datagrams to these ports alike.
 type World struct {
 	*netns.Node // node-1; its Client is the one outside
 	Store
@@ -104,6 +104,8 @@ func addServer(node *netns.Node, kind netns.PodKind, name string) *netns.Pod {
 	for _, addr := range []func(uint16) netip.AddrPort{pod.AddrPort4, pod.AddrPort6} {
 		pod.ServeHTTP(name, addr(8080))
 		pod.ServeHTTP(name+"-alt", addr(8081))
+		serveDatagrams(pod.NS, name, addr(8080))
+		serveDatagrams(pod.NS, name+"-alt", addr(8081))
 	}
 	return pod
 }

@@ -25,6 +25,13 @@ type served struct {
 	listeners map[uint16]bool     // ports that are listened on for redirected traffic
 }
 
+// on is the same with other listener ports.
+func (s *served) on(listeners map[uint16]bool) *served {
+	other := *s
+	other.listeners = listeners
+	return &other
+}
+
 // isOwn tells whether somebody who sends to an address gets to this process.
 func (s *served) isOwn(addr netip.AddrPort, protocol string) bool {
 	family := familyOf(addr.Addr())

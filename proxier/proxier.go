@@ -186,7 +186,7 @@ func (p *Proxier) shutdown() error {
 		s.close(observe.Shutdown)
 	}
 	p.data.packets.Close()
-	p.flows.close()
+	p.flows.close(p.node.addresses().all())
 	p.drain()
 	p.source.paths.Close()
 	if err = errors.Join(err, bounded(p.data.capture.remove)); err != nil {

@@ -34,6 +34,7 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	p.data.served.Store(&d.served)
 
 	change := p.prepare(d.ports, node)
+	p.data.served.Store(d.served.on(p.data.capture.own())) // with the ports that are new, before any rule leads there
 	served := p.served(change.gone)
 	failed := p.data.capture.apply(ctx, served, node, verify)
 	settled := p.flows.forget(p.datagrams(served, node), node.addresses.all(), failed)

@@ -99,9 +99,10 @@ func (s *staleFlows) failed(family Family, err error) (forGood bool) {
 	return true
 }
 
-// close forgets what leads to this process, which ends.
-func (s *staleFlows) close() {
-	s.forget(datagrams{}, nil, nil)
+// close forgets what leads to this process, which ends: by ports of ours on the
+// node's addresses.
+func (s *staleFlows) close(local map[netip.Addr]bool) {
+	s.forget(datagrams{}, local, nil)
 	for _, r := range s.reconcilers {
 		r.Close()
 	}

@@ -46,7 +46,7 @@ func (b *batch) received(i int) (r received) {
 func (r *received) readControl(messages []byte) {
 	for len(messages) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&messages[0]))
-		if h.Len < unix.SizeofCmsghdr || int(h.Len) > len(messages) {
+		if h.Len < unix.SizeofCmsghdr || uint64(h.Len) > uint64(len(messages)) {
 			return
 		}
 		data := messages[unix.SizeofCmsghdr:h.Len]

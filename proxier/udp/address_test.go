@@ -73,6 +73,18 @@ func TestLinkLocalNeighboursWithTheSameAddress(t *testing.T) {
 	}
 }
 
+// A client with a global address may ask a link-local one: the reply has to leave
+// by that interface.
+func TestAGlobalClientOfALinkLocalAddress(t *testing.T) {
+	n := newNeighbour(t, "near", [2]string{"fe80::1/64", "fe80::2/64"}, [2]string{"2001:db8:2::1/64", "2001:db8:2::2/64"})
+	l := newLab(t, setup{addr: "::"})
+	l.serve(echo(t, "::1").addr)
+	c := n.dialFrom(t, "2001:db8:2::2", 4000, netip.AddrPortFrom(netip.MustParseAddr("fe80::1%eth0"), l.socket.Addr().Port()))
+	if got := c.ask("hello"); got != "hello" {
+		t.Errorf("it hears %q", got)
+	}
+}
+
 // A reply from an address that routing would not choose.
 func TestTheRemoteClientHearsTheAddressItAsked(t *testing.T) {
 	ownAddress(t, "198.51.100.7/32")

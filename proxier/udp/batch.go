@@ -72,6 +72,9 @@ func (b *batch) bytes(slots []int) (n int) {
 // transfer is recvmmsg(2) or sendmmsg(2) of a socket that never blocks. The
 // runtime need not know of it: it takes no longer than the bytes do.
 func transfer(call uintptr, fd int, headers []mmsghdr) (int, error) {
+	if len(headers) == 1 && headers[0].header.Name == nil {
+		return single(call, fd, &headers[0])
+	}
 	for {
 		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&headers[0])), uintptr(len(headers)), unix.MSG_DONTWAIT, 0, 0)
 		runtime.KeepAlive(headers)
@@ -85,20 +88,47 @@ func transfer(call uintptr, fd int, headers []mmsghdr) (int, error) {
 	}
 }
 
+// single is transfer for one datagram of a connected socket: there is a shorter way
+// through the kernel.
+func single(call uintptr, fd int, h *mmsghdr) (int, error) {
+	if call == unix.SYS_RECVMMSG {
+		call = unix.SYS_RECVFROM
+	} else {
+		call = unix.SYS_SENDTO
+	}
+	for {
+		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(h.header.Iov.Base)), uintptr(h.header.Iov.Len), unix.MSG_DONTWAIT, 0, 0)
+		runtime.KeepAlive(h)
+		switch errno {
+		case 0:
+			h.length = uint32(n)
+			return 1, nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
 // send sends the datagrams of headers one after the other and tells failed of
 // each that could not be; it returns how many went. If failed returns false the
 // rest stays where it is.
 func send(fd int, headers []mmsghdr, failed func(i int, err error) bool) (sent int) {
+	again, most := -1, len(headers)
 	for i := 0; i < len(headers); {
-		n, err := transfer(unix.SYS_SENDMMSG, fd, headers[i:])
+		n, err := transfer(unix.SYS_SENDMMSG, fd, headers[i:min(i+most, len(headers))])
 		i, sent = i+n, sent+n
-		if err == nil {
-			continue
+		switch {
+		case err == nil && i < len(headers):
+			most = 1 // an error ended it, which sendmmsg tells only of the first datagram
+		case err == nil:
+		case err == unix.EMSGSIZE && again != i:
+			again = i // it may be about a datagram that was sent before
+		case failed(i, err):
+			i++
+		default:
+			return sent
 		}
-		if !failed(i, err) {
-			break
-		}
-		i++
 	}
 	return sent
 }

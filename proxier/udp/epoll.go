@@ -15,6 +15,9 @@ type epollSet struct {
 	raw    syscall.RawConn
 	fd     int
 	events [2 * batchSize]unix.EpollEvent
+	ready  []unix.EpollEvent // of these, what the last poll has found
+	err    error             // of the last poll
+	polled func(uintptr) bool
 }
 
 func newEpollSet() (*epollSet, error) {
@@ -31,20 +34,20 @@ func newEpollSet() (*epollSet, error) {
 		e.file.Close()
 		return nil, err
 	}
+	e.polled = func(uintptr) bool { // made once, not for each wait
+		e.ready, e.err = e.poll()
+		return e.err != nil || len(e.ready) > 0
+	}
 	return e, nil
 }
 
 // wait returns the files that something can be read from. It fails when the set
 // has been closed.
-func (e *epollSet) wait() (ready []unix.EpollEvent, err error) {
-	readErr := e.raw.Read(func(uintptr) bool {
-		ready, err = e.poll()
-		return err != nil || len(ready) > 0
-	})
-	if readErr != nil {
-		return nil, readErr
+func (e *epollSet) wait() ([]unix.EpollEvent, error) {
+	if err := e.raw.Read(e.polled); err != nil {
+		return nil, err
 	}
-	return ready, err
+	return e.ready, e.err
 }
 
 func (e *epollSet) poll() ([]unix.EpollEvent, error) {

@@ -57,6 +57,13 @@ func (a *account) Dropped(cause observe.DropCause, n int) {
 	}
 }
 
+// passed is how many datagrams have gone to endpoints and to clients.
+func (a *account) passed() (in, out int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.in, a.out
+}
+
 func (a *account) sessions() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -192,7 +199,7 @@ func (l *lab) settle() {
 	}
 }
 
-// wants fails unless the drops become so.
+// wantDrops fails unless the drops become so.
 func (l *lab) wantDrops(want string) {
 	l.t.Helper()
 	netns.Eventually(l.t, "drops "+want, func() error {
@@ -447,4 +454,31 @@ func files(t testing.TB) int {
 // sameSet tells whether two lists have the same elements in any order.
 func sameSet(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+func eventually(t testing.TB, what string, check func() bool) {
+	t.Helper()
+	netns.Eventually(t, what, func() error {
+		if !check() {
+			return errors.New("not so")
+		}
+		return nil
+	})
+}
+
+// wantEachClosedOnce fails unless each session that was opened has ended once.
+func (l *lab) wantEachClosedOnce() {
+	l.t.Helper()
+	times := map[string]int{}
+	for _, s := range l.ended() {
+		times[fmt.Sprint(s.Client, s.LocalPort, s.Start.UnixNano())]++
+	}
+	for session, n := range times {
+		if n != 1 {
+			l.t.Errorf("session %s was closed %d times", session, n)
+		}
+	}
+	if opened := l.sessions(); opened != len(times) {
+		l.t.Errorf("%d sessions were opened, %d have ended", opened, len(times))
+	}
 }

@@ -64,12 +64,15 @@ func (l *loop) run() {
 			return
 		}
 		now := l.table.now()
-		for _, e := range ready {
-			if f := l.files[e.Fd]; f != nil { // it may have gone in this very round
-				f.readable(now)
+		for _, replies := range []bool{true, false} { // who has an answer need not wait for others' questions
+			for _, e := range ready {
+				f := l.files[e.Fd]
+				if _, is := f.(*session); f != nil && is == replies { // it may have gone in this very round
+					f.readable(now)
+				}
 			}
+			l.out.flush()
 		}
-		l.out.flush()
 	}
 }
 

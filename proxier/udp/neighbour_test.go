@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -23,36 +25,57 @@ type neighbour struct {
 // order ours, theirs.
 func newNeighbour(t testing.TB, name string, addresses ...[2]string) *neighbour {
 	t.Helper()
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	must(t, err)
+	t.Cleanup(handle.Close)
+	os.WriteFile("/proc/sys/net/ipv6/conf/default/addr_gen_mode", []byte("1"), 0) // the addresses given are all
+	return neighbourOf(t, handle, netlink.NsPid(os.Getpid()), name, addresses)
+}
+
+// newNeighbour lays a cable from the neighbour to a new machine.
+func (n *neighbour) newNeighbour(t testing.TB, name string, addresses ...[2]string) (far *neighbour) {
+	t.Helper()
+	n.Do(func() {
+		file, err := os.Open("/proc/thread-self/ns/net")
+		must(t, err)
+		defer file.Close()
+		far = neighbourOf(t, n.Netlink(), netlink.NsFd(file.Fd()), name, addresses)
+	})
+	return far
+}
+
+// neighbourOf is a neighbour of the machine whose handle and namespace these are.
+func neighbourOf(t testing.TB, handle *netlink.Handle, namespace any, name string, addresses [][2]string) *neighbour {
+	t.Helper()
 	n := &neighbour{NS: netns.New(t, name), name: "eth0", device: "to-" + name}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = n.name
 	veth := netlink.NewVeth(attrs)
-	veth.PeerName, veth.PeerNamespace = n.device, netlink.NsPid(os.Getpid())
-	os.WriteFile("/proc/sys/net/ipv6/conf/default/addr_gen_mode", []byte("1"), 0) // the addresses given are all
+	veth.PeerName, veth.PeerNamespace = n.device, namespace
 	must(t, n.Netlink().LinkAdd(veth))
-	here, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	must(t, err)
-	t.Cleanup(here.Close)
-	for i, end := range []struct {
-		*netlink.Handle
-		name string
-	}{{here, n.device}, {n.Netlink(), n.name}} {
-		link, err := end.LinkByName(end.name)
-		must(t, err)
-		must(t, end.LinkSetUp(link))
-		for _, pair := range addresses {
-			must(t, end.AddrAdd(link, address(t, pair[i])))
-		}
-	}
-	t.Cleanup(func() { remove(here, n.device) })
+	t.Cleanup(func() { remove(handle, n.device) })
+	prepareEnd(t, handle, n.device, addresses, 0)
+	prepareEnd(t, n.Netlink(), n.name, addresses, 1)
 	netns.Eventually(t, "link "+n.device+" up", func() error {
-		link, err := here.LinkByName(n.device)
+		link, err := handle.LinkByName(n.device)
 		if err == nil && link.Attrs().OperState != netlink.OperUp {
 			err = fmt.Errorf("it is %v", link.Attrs().OperState)
 		}
 		return err
 	})
 	return n
+}
+
+// prepareEnd gives one end of a cable its addresses, which are the first or the
+// second of each pair.
+func prepareEnd(t testing.TB, handle *netlink.Handle, device string, addresses [][2]string, which int) {
+	t.Helper()
+	link, err := handle.LinkByName(device)
+	must(t, err)
+	must(t, handle.LinkSetUp(link))
+	for _, pair := range addresses {
+		must(t, handle.AddrAdd(link, address(t, pair[which])))
+	}
 }
 
 // address is one that is usable at once.
@@ -114,4 +137,14 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// count is a counter of the kernel's, found by a pattern.
+func (n *neighbour) count(file, pattern string) (value int) {
+	match := regexp.MustCompile(pattern).FindStringSubmatch(n.Run("cat", file))
+	if match == nil {
+		return -1
+	}
+	value, _ = strconv.Atoi(match[1])
+	return value
 }

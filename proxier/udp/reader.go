@@ -2,6 +2,9 @@ package udp
 
 import (
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/observe"
 )
@@ -16,6 +19,7 @@ type reader struct {
 
 	overflow uint32        // datagrams that the kernel had no room for, so far
 	shed     time.Duration // until then newcomers have to stand back
+	hides    bool          // a filter keeps some away
 
 	load      load
 	newcomers []int // slots of the batch
@@ -50,6 +54,9 @@ func (r *reader) readable(now time.Duration) {
 		}
 	}
 	r.deliver(now)
+	if n == batchSize && r.socket.group.full() && isHalfFull(r.fd) {
+		r.shed = now + shedTime
+	}
 	r.admit(server, now)
 	r.deliver(now)
 	server.Datagrams(r.passed, r.passedBytes, 0, 0)
@@ -87,13 +94,14 @@ func (r *reader) deliver(now time.Duration) {
 }
 
 const (
-	shedTime = 100 * time.Millisecond // how long an overflow makes us careful
+	shedTime = 100 * time.Millisecond // how long an overflow, or one that is near, makes us careful
 	shedMost = 4                      // newcomers in a batch that are admitted all the same
 )
 
 // admit opens sessions for the newcomers of a batch. While the kernel has no
 // room for all that comes, few of them: who is known is not to lose anything by
-// a flood of others.
+// a flood of others. Where each newcomer costs somebody else the session, that
+// begins before the kernel loses the first datagram.
 func (r *reader) admit(server Server, now time.Duration) {
 	opened := 0
 	for _, i := range r.newcomers {
@@ -113,13 +121,56 @@ func (r *reader) admit(server Server, now time.Duration) {
 	}
 }
 
-// noteOverflow follows the kernel's count of what it had no room for.
+// noteOverflow follows the kernel's count of what it had no room for. That has
+// what a filter hides, too, so while there is one it says nothing.
 func (r *reader) noteOverflow(server Server, count uint32, now time.Duration) {
-	if count == 0 || count == r.overflow { // it is not told before it happens
+	lost := int32(count - r.overflow)
+	if lost <= 0 { // it is not told before it happens
 		return
 	}
-	server.Dropped(observe.DropQueue, int(count-r.overflow))
-	r.overflow, r.shed = count, now+shedTime
+	r.overflow = count
+	if !r.hides {
+		server.Dropped(observe.DropQueue, int(lost))
+		r.shed = now + shedTime
+	}
+}
+
+// noteFilter finds out whether a filter hides anything from now on.
+func (r *reader) noteFilter() {
+	if r.fd < 0 {
+		return
+	}
+	r.hides = hasFilter(r.fd)
+	r.overflow = memory(r.fd)[lostDatagrams]
+}
+
+// hasFilter tells whether a socket has a filter: SO_GET_FILTER with room for none
+// returns how long it is.
+func hasFilter(fd int) bool {
+	var length uint32
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER, 0, uintptr(unsafe.Pointer(&length)), 0)
+	return errno != 0 || length > 0
+}
+
+// Of what memory returns: the bytes that wait, how many may, and how many
+// datagrams were lost so far.
+const (
+	bytesWaiting  = 0
+	bytesAllowed  = 1
+	lostDatagrams = 8
+)
+
+// memory is what the kernel tells of a socket's queues (SO_MEMINFO).
+func memory(fd int) (sizes [9]uint32) {
+	length := uint32(unsafe.Sizeof(sizes))
+	unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO, uintptr(unsafe.Pointer(&sizes)), uintptr(unsafe.Pointer(&length)), 0)
+	return sizes // without SO_MEMINFO: zeroes
+}
+
+// isHalfFull tells whether half of what a socket has room for waits to be read.
+func isHalfFull(fd int) bool {
+	sizes := memory(fd)
+	return sizes[bytesWaiting] > sizes[bytesAllowed]/2
 }
 
 // start reads a file from now on. It is the reader's to close unless this fails.
@@ -127,7 +178,7 @@ func (r *reader) start(fd int) error {
 	if err := r.watch(fd, r); err != nil {
 		return err
 	}
-	r.fd, r.overflow = fd, 0
+	r.fd, r.overflow, r.hides = fd, 0, hasFilter(fd)
 	return nil
 }
 

@@ -80,8 +80,8 @@ func (r *Relay) Drain(ctx context.Context, patience time.Duration) {
 	}
 }
 
-// waiting counts the clients that have sent something within patience and got
-// nothing since.
+// waiting counts the clients that have sent something and got nothing since, but
+// not for longer than patience.
 func (r *Relay) waiting(patience time.Duration) (n int) {
 	for _, l := range r.loops {
 		l.do(func() {

@@ -30,26 +30,36 @@ func (r *reader) send(s *session, slots []int, now time.Duration) {
 		if len(slots) == 0 {
 			return
 		}
-		server := s.server
-		if s = r.open(server, s.got, s, now); s == nil {
-			server.Dropped(observe.DropNoEndpoint, len(slots)-1) // open has counted one
+		server, again := s.server, s.replay
+		if s = r.open(server, s.got, s, now); s == nil { // which has counted one
+			if again == nil {
+				slots = slots[1:]
+			}
+			server.Dropped(observe.DropNoEndpoint, len(slots))
 			return
 		}
+		s.resend(again, now)
 	}
 	s.drop(observe.DropRefused, len(slots))
 }
 
 // send returns what was not sent because the endpoint has refused what was sent
-// before. All else is sent, or counted as dropped.
+// before, or cannot be reached. All else is sent, or counted as dropped.
 func (s *session) send(slots []int, now time.Duration) (rest []int) {
 	if s.fd < 0 { // it had to make room in this very batch
 		s.drop(observe.DropSessionLimit, len(slots))
 		return nil
 	}
+	if s.story.In == 0 && len(slots) > 1 { // alone, so that another endpoint may have all of them
+		if len(s.send(slots[:1], now)) > 0 {
+			return slots
+		}
+		slots = slots[1:]
+	}
 	in := s.reader.in
 	bytes := in.bytes(slots)
 	sent := send(s.fd, s.reader.outgoing.fill(in, slots), func(i int, err error) bool {
-		if errors.Is(err, unix.ECONNREFUSED) {
+		if isUnreachable(err) && !errors.Is(err, unix.EPERM) { // which is a firewall of our own
 			s.refuse(now)
 			rest = slots[i:]
 			bytes -= in.bytes(rest)
@@ -67,7 +77,7 @@ func (s *session) send(slots []int, now time.Duration) (rest []int) {
 	s.story.BytesIn += int64(bytes)
 	s.reader.passed += sent
 	s.reader.passedBytes += bytes
-	s.awaiting = true
+	s.sent(now)
 	s.active(now)
 	return rest
 }
@@ -130,7 +140,11 @@ func (s *session) readable(now time.Duration) {
 		out.flush()
 	}
 	out.socket = s.reader.socket
-	n, err := out.batch.receive(s.fd, out.n, maxReplies, false)
+	want := maxReplies
+	if s.story.In-s.story.Out == 1 { // then there is one
+		want = 1
+	}
+	n, err := out.batch.receive(s.fd, out.n, want, false)
 	if err != nil {
 		s.failed(err, now)
 		return
@@ -183,28 +197,44 @@ func (o *replies) flush() {
 // failed takes an error that the kernel has kept for a session: as a rule the
 // endpoint's host says that nobody listens there.
 func (s *session) failed(err error, now time.Duration) {
-	if errors.Is(err, unix.EAGAIN) {
-		return
-	}
-	s.refuse(now)
-	if s.replay == nil || s.reader.flows[s.got.flow] != s {
+	if !isUnreachable(err) {
+		if !errors.Is(err, unix.EAGAIN) { // a datagram that was too large for some router
+			s.drop(causeOf(err), 1)
+		}
 		return
 	}
 	again := s.replay
-	if next := s.reader.open(s.server, s.got, s, now); next != nil {
+	s.refuse(now)
+	if again == nil {
+		return
+	}
+	if s.reader.flows[s.got.flow] != s || s.reader.fd < 0 { // no other endpoint is to have it
+		s.drop(observe.DropRefused, 1)
+		return
+	}
+	if next := s.reader.open(s.reader.socket.server(), s.got, s, now); next != nil {
 		next.resend(again, now)
 	}
 }
 
-// refuse notes that the endpoint does not want what it is sent.
+// refuse notes that the endpoint does not want what it is sent. Unless it can be
+// offered to another one, a datagram is lost.
 func (s *session) refuse(now time.Duration) {
 	s.refused = true
 	s.reader.refusals.add(s.story.Route.To, now)
+	if s.replay == nil {
+		s.drop(observe.DropRefused, 1)
+	}
 }
 
-// resend offers the one datagram of a session to another endpoint.
+// resend offers the one datagram that a former session has sent to another
+// endpoint; nil is none.
 func (s *session) resend(datagram []byte, now time.Duration) {
+	if datagram == nil {
+		return
+	}
 	if s.story.Tried == nil || len(s.story.Tried) >= maxTries { // begun anew, or often enough
+		s.drop(observe.DropRefused, 1)
 		return
 	}
 	if _, err := unix.Write(s.fd, datagram); err != nil {
@@ -213,5 +243,6 @@ func (s *session) resend(datagram []byte, now time.Duration) {
 	}
 	s.keepForReplay(datagram, 1)
 	s.story.In, s.story.BytesIn = 1, int64(len(datagram))
+	s.sent(now)
 	s.active(now)
 }

@@ -23,9 +23,10 @@ type session struct {
 	reply   reply
 	fd      int  // -1 once it has ended
 	refused bool // by the endpoint: nothing more is to be sent to it
-	// awaiting says that nothing has come back since the last datagram was sent;
+	// awaiting says that nothing has come back since a datagram was sent at asked;
 	// replied is when something last did.
 	awaiting bool
+	asked    time.Duration
 	replied  time.Duration
 	first    int // while datagrams are grouped: slot of the first one, -1: none
 	last     int
@@ -70,8 +71,12 @@ func (r *reader) open(server Server, got received, before *session, now time.Dur
 	avoided := r.refusals.recent(now)
 	for range maxTries {
 		route, err := server.Route(client, local, append(avoided, tried...))
-		if isNoEndpoint(err) && len(avoided)+len(tried) > 0 { // all have refused: perhaps one has come back
-			tried, avoided = nil, nil
+		if isNoEndpoint(err) && len(avoided) > 0 { // all have refused somebody: perhaps one has come back
+			avoided = nil
+			route, err = server.Route(client, local, tried)
+		}
+		if isNoEndpoint(err) && len(tried) > 0 {
+			tried = nil
 			route, err = server.Route(client, local, nil)
 		}
 		if err != nil {
@@ -134,7 +139,7 @@ func (s *session) dial() error {
 	}
 	err = s.prepare(fd)
 	if err == nil {
-		err = os.NewSyscallError("connect", unix.Connect(fd, to))
+		err = os.NewSyscallError("connect", connect(fd, to))
 	}
 	if err == nil {
 		err = s.reader.watch(fd, s)
@@ -147,8 +152,23 @@ func (s *session) dial() error {
 	return nil
 }
 
+// connect is connect(2). A UDP socket has nothing to wait for: EAGAIN says that no
+// local port is left.
+func connect(fd int, to unix.Sockaddr) error {
+	err := unix.Connect(fd, to)
+	if err == unix.EAGAIN {
+		return unix.EADDRNOTAVAIL
+	}
+	return err
+}
+
 // prepare sets what a socket needs before it is connected.
 func (s *session) prepare(fd int) error {
+	if s.reader.socket.is4() {
+		if err := mayFragment(fd); err != nil {
+			return err
+		}
+	}
 	if mark := s.reader.mark; mark != 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, mark); err != nil {
 			return os.NewSyscallError("setsockopt SO_MARK", err)
@@ -236,7 +256,14 @@ func (s *session) end(reason observe.Reason, err error) {
 // waits says whether its client may still get a reply to what it has sent
 // within patience.
 func (s *session) waits(patience time.Duration) bool {
-	return s.awaiting && s.reader.table.now()-time.Duration(s.used.Load()) < patience
+	return s.awaiting && s.reader.table.now()-s.asked < patience
+}
+
+// sent notes that the client awaits a reply.
+func (s *session) sent(now time.Duration) {
+	if !s.awaiting {
+		s.awaiting, s.asked = true, now
+	}
 }
 
 func localPort(fd int) uint16 {

@@ -108,12 +108,19 @@ func prepare(fd, family, mark int) error {
 	if family == unix.AF_INET6 {
 		errs = append(errs, set(unix.SOL_IPV6, unix.IPV6_V6ONLY, 1), set(unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1))
 	} else {
-		errs = append(errs, set(unix.SOL_IP, unix.IP_PKTINFO, 1))
+		errs = append(errs, set(unix.SOL_IP, unix.IP_PKTINFO, 1), mayFragment(fd))
 	}
 	if mark != 0 {
 		errs = append(errs, set(unix.SOL_SOCKET, unix.SO_MARK, mark))
 	}
 	return errors.Join(errs...)
+}
+
+// mayFragment lets routers fragment what is sent: it was not our choice how large
+// a datagram is, and the first one that is too large would be lost. IPv6 has no
+// such routers.
+func mayFragment(fd int) error {
+	return os.NewSyscallError("setsockopt IP_MTU_DISCOVER", unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT))
 }
 
 // Serve gives what comes to a server from now on. Sessions go on where it keeps
@@ -127,6 +134,9 @@ func (s *Socket) Serve(server Server) error {
 	err := share(s.fd, 1)
 	if err == nil {
 		err = s.read()
+	}
+	if len(s.readers) == 1 { // others need it for the kernel to tell them apart
+		err = errors.Join(err, s.each(func(fd int) error { return share(fd, 0) }))
 	}
 	if err = errors.Join(err, share(s.fd, 0)); err != nil {
 		s.Refuse()
@@ -167,6 +177,15 @@ func (s *Socket) Refuse() {
 // Filter applies something to the files that are read, now and later.
 func (s *Socket) Filter(apply func(fd int) error) error {
 	s.filter = apply
+	err := s.each(apply)
+	for _, r := range s.readers {
+		r.do(r.noteFilter)
+	}
+	return err
+}
+
+// each applies something to the files that are read now.
+func (s *Socket) each(apply func(fd int) error) error {
 	var errs []error
 	for _, r := range s.readers {
 		r.do(func() {

@@ -107,6 +107,14 @@ func (g *Group) Len() int {
 	return g.count()
 }
 
+// full says whether one session more would be the end of another one.
+func (g *Group) full() bool {
+	limit := g.table.limit()
+	g.table.mu.Lock()
+	defer g.table.mu.Unlock()
+	return g.count() >= g.limits.Sessions || g.table.order.count() >= limit
+}
+
 // SetLimits sets other limits for the sessions there are and those to come.
 // Those that are too many now are evicted when the next one is added; new
 // timeouts count from the last datagram, too.

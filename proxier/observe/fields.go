@@ -28,7 +28,10 @@ func (r *Record) Fields() map[string]any {
 		maps.Copy(f, r.connectionFields())
 	}
 	if r.VIP.IsValid() {
-		f["vip"], f["vip_port"], f["vip_kind"] = r.VIP.Addr().String(), r.VIP.Port(), r.VIPKind
+		f["vip"] = r.VIP.Addr().String()
+	}
+	if r.VIP.Port() > 0 { // which address of the node a datagram was sent to is not always known
+		f["vip_port"], f["vip_kind"] = r.VIP.Port(), r.VIPKind
 	}
 	if r.Backend.Addr.IsValid() {
 		f["backend_ip"], f["backend_port"] = r.Backend.Addr.Addr().String(), r.Backend.Addr.Port()

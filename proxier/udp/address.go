@@ -84,16 +84,18 @@ func addr(b [16]byte, is4 bool) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// reply is where a session's replies go to and come from, ready for sendmmsg(2).
-type reply struct {
+// way is where datagrams go to and come from, ready for sendmmsg(2). The zero way is
+// that of a connected socket.
+type way struct {
 	name    unix.RawSockaddrInet6
 	nameLen uint32
 	control [unix.SizeofCmsghdr + 24]byte
-	length  int // of control
+	length  int  // of control
+	whole   bool // the kernel does not take several datagrams as one here
 }
 
 // replyTo answers what was received.
-func replyTo(r received, is4 bool) (to reply) {
+func replyTo(r received, is4 bool) (to way) {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&to.control[0]))
 	data := to.control[unix.SizeofCmsghdr:]
 	if is4 {
@@ -116,13 +118,6 @@ func replyTo(r received, is4 bool) (to reply) {
 	}
 	to.length = unix.CmsgSpace(unix.SizeofInet6Pktinfo)
 	return to
-}
-
-// address makes a message header lead there.
-func (r *reply) address(h *unix.Msghdr) {
-	h.Name, h.Namelen = (*byte)(unsafe.Pointer(&r.name)), r.nameLen
-	h.Control = &r.control[0]
-	h.SetControllen(r.length)
 }
 
 // sockaddr is an address as golang.org/x/sys/unix takes it.

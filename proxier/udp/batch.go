@@ -72,8 +72,8 @@ func (b *batch) bytes(slots []int) (n int) {
 // transfer is recvmmsg(2) or sendmmsg(2) of a socket that never blocks. The
 // runtime need not know of it: it takes no longer than the bytes do.
 func transfer(call uintptr, fd int, headers []mmsghdr) (int, error) {
-	if len(headers) == 1 && headers[0].header.Name == nil {
-		return single(call, fd, &headers[0])
+	if h := &headers[0]; len(headers) == 1 && h.header.Name == nil && h.header.Control == nil && h.header.Iovlen == 1 {
+		return single(call, fd, h)
 	}
 	for {
 		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&headers[0])), uintptr(len(headers)), unix.MSG_DONTWAIT, 0, 0)
@@ -108,27 +108,4 @@ func single(call uintptr, fd int, h *mmsghdr) (int, error) {
 			return 0, errno
 		}
 	}
-}
-
-// send sends the datagrams of headers one after the other and tells failed of
-// each that could not be; it returns how many went. If failed returns false the
-// rest stays where it is.
-func send(fd int, headers []mmsghdr, failed func(i int, err error) bool) (sent int) {
-	again, most := -1, len(headers)
-	for i := 0; i < len(headers); {
-		n, err := transfer(unix.SYS_SENDMMSG, fd, headers[i:min(i+most, len(headers))])
-		i, sent = i+n, sent+n
-		switch {
-		case err == nil && i < len(headers):
-			most = 1 // an error ended it, which sendmmsg tells only of the first datagram
-		case err == nil:
-		case err == unix.EMSGSIZE && again != i:
-			again = i // it may be about a datagram that was sent before
-		case failed(i, err):
-			i++
-		default:
-			return sent
-		}
-	}
-	return sent
 }

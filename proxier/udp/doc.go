@@ -28,7 +28,8 @@
 //     our addresses it went to (reader.go, batch.go, address.go).
 //  2. They are grouped by session. Clients that are known go first; newcomers get
 //     a session (session.go), if there are not too many of them.
-//  3. Each group is sent with one system call (send.go).
+//  3. Each group is sent with one system call, and those of one size as one packet
+//     that the kernel cuts up as late as it can (send.go, outgoing.go).
 //  4. Replies are collected from all sessions that have some, and sent to their
 //     clients with one system call, from the addresses that these have asked.
 //

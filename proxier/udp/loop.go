@@ -20,7 +20,7 @@ type loop struct {
 	files    []file // by number; nil: not ours
 	in       *batch // from clients
 	out      *replies
-	outgoing
+	sending  outgoing // to an endpoint
 
 	wakeUp int // eventfd
 	done   chan struct{}
@@ -50,7 +50,7 @@ func newLoop(table *Table, refusals *refusals, mark int) (*loop, error) {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	l := &loop{table: table, refusals: refusals, mark: mark, set: set, wakeUp: fd, in: newBatch(), done: make(chan struct{})}
-	l.out = &replies{loop: l, batch: newBatch()}
+	l.out = &replies{batch: newBatch()}
 	l.remember(fd, tasks{l})
 	go l.run()
 	return l, nil

@@ -112,7 +112,7 @@ func (r *reader) admit(server Server, now time.Duration) {
 				server.Dropped(observe.DropSessionLimit, 1)
 				continue
 			}
-			if s = r.open(server, got, s, now); s == nil {
+			if s = r.open(server, got, s, true, now); s == nil {
 				continue
 			}
 			opened++

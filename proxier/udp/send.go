@@ -9,19 +9,6 @@ import (
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
-// outgoing is what sendmmsg(2) needs to send some slots of a batch.
-type outgoing [batchSize]mmsghdr
-
-// fill makes headers for slots of a batch.
-func (o *outgoing) fill(b *batch, slots []int) []mmsghdr {
-	for n, i := range slots {
-		b.vectors[i].SetLen(int(b.headers[i].length))
-		o[n].header = unix.Msghdr{Iov: &b.vectors[i]}
-		o[n].header.SetIovlen(1)
-	}
-	return o[:len(slots)]
-}
-
 // send sends slots of the batch to the session's endpoint. If that one has
 // refused what was sent before, what is left goes to another one.
 func (r *reader) send(s *session, slots []int, now time.Duration) {
@@ -31,7 +18,7 @@ func (r *reader) send(s *session, slots []int, now time.Duration) {
 			return
 		}
 		server, again := s.server, s.replay
-		if s = r.open(server, s.got, s, now); s == nil { // which has counted one
+		if s = r.open(server, s.got, s, true, now); s == nil { // which has counted one
 			if again == nil {
 				slots = slots[1:]
 			}
@@ -50,15 +37,12 @@ func (s *session) send(slots []int, now time.Duration) (rest []int) {
 		s.drop(observe.DropSessionLimit, len(slots))
 		return nil
 	}
-	if s.story.In == 0 && len(slots) > 1 { // alone, so that another endpoint may have all of them
-		if len(s.send(slots[:1], now)) > 0 {
-			return slots
-		}
-		slots = slots[1:]
-	}
 	in := s.reader.in
 	bytes := in.bytes(slots)
-	sent := send(s.fd, s.reader.outgoing.fill(in, slots), func(i int, err error) bool {
+	for _, i := range slots {
+		s.reader.sending.add(in, i, &s.there)
+	}
+	sent := s.reader.sending.send(s.fd, func(i int, err error) bool {
 		if isUnreachable(err) && !errors.Is(err, unix.EPERM) { // which is a firewall of our own
 			s.refuse(now)
 			rest = slots[i:]
@@ -69,6 +53,10 @@ func (s *session) send(slots []int, now time.Duration) (rest []int) {
 		bytes -= in.bytes(slots[i : i+1])
 		return true
 	})
+	if sent > 1 && s.refusedAtOnce() { // many are worth to ask
+		s.avoid(now)
+		return slots
+	}
 	if sent == 0 {
 		return rest
 	}
@@ -122,11 +110,11 @@ func (s *session) classify() class {
 
 // replies are on their way back to clients, by one socket.
 type replies struct {
-	*loop
-	batch  *batch
-	n      int
-	socket *Socket
-	of     [batchSize]*session
+	batch   *batch
+	sending outgoing
+	n       int
+	socket  *Socket
+	of      [batchSize]*session
 }
 
 // maxReplies is how many replies of one session are taken in a row: then others
@@ -167,9 +155,7 @@ func (o *replies) add(s *session) {
 	i := o.n
 	length := int(o.batch.headers[i].length)
 	s.story.BytesOut += int64(length)
-	o.batch.vectors[i].SetLen(length)
-	h := &o.batch.headers[i].header
-	s.reply.address(h)
+	o.sending.add(o.batch, i, &s.back)
 	o.of[i] = s
 	o.n++
 }
@@ -184,7 +170,7 @@ func (o *replies) flush() {
 	for i := range o.n {
 		bytes += int(o.batch.headers[i].length)
 	}
-	send(o.socket.fd, o.batch.headers[:o.n], func(i int, err error) bool {
+	o.sending.send(o.socket.fd, func(i int, err error) bool {
 		o.of[i].drop(causeOf(err), 1)
 		sent--
 		return true
@@ -212,7 +198,7 @@ func (s *session) failed(err error, now time.Duration) {
 		s.drop(observe.DropRefused, 1)
 		return
 	}
-	if next := s.reader.open(s.reader.socket.server(), s.got, s, now); next != nil {
+	if next := s.reader.open(s.reader.socket.server(), s.got, s, false, now); next != nil {
 		next.resend(again, now)
 	}
 }
@@ -220,11 +206,23 @@ func (s *session) failed(err error, now time.Duration) {
 // refuse notes that the endpoint does not want what it is sent. Unless it can be
 // offered to another one, a datagram is lost.
 func (s *session) refuse(now time.Duration) {
-	s.refused = true
-	s.reader.refusals.add(s.story.Route.To, now)
+	s.avoid(now)
 	if s.replay == nil {
 		s.drop(observe.DropRefused, 1)
 	}
+}
+
+// avoid has nothing more sent to the endpoint.
+func (s *session) avoid(now time.Duration) {
+	s.refused = true
+	s.reader.refusals.add(s.story.Route.To, now)
+}
+
+// refusedAtOnce tells whether an endpoint on this node has refused already what was
+// sent just now.
+func (s *session) refusedAtOnce() bool {
+	errno, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return err == nil && isUnreachable(unix.Errno(errno))
 }
 
 // resend offers the one datagram that a former session has sent to another

@@ -20,7 +20,8 @@ type session struct {
 	reader  *reader
 	server  Server // the last one that the route holds for
 	got     received
-	reply   reply
+	there   way // to the endpoint
+	back    way
 	fd      int  // -1 once it has ended
 	refused bool // by the endpoint: nothing more is to be sent to it
 	// awaiting says that nothing has come back since a datagram was sent at asked;
@@ -64,7 +65,7 @@ func (s *session) usable(server Server) bool {
 // open begins a session. before is the one that the client had until now, if
 // any. It returns nil, having counted one datagram as dropped, if there is no
 // endpoint to be had.
-func (r *reader) open(server Server, got received, before *session, now time.Duration) *session {
+func (r *reader) open(server Server, got received, before *session, anew bool, now time.Duration) *session {
 	is4 := r.socket.is4()
 	client, local := got.clientAddr(is4), netip.AddrPortFrom(got.localAddr(is4), r.socket.addr.Port())
 	tried := r.replace(before, now)
@@ -76,6 +77,10 @@ func (r *reader) open(server Server, got received, before *session, now time.Dur
 			route, err = server.Route(client, local, tried)
 		}
 		if isNoEndpoint(err) && len(tried) > 0 {
+			if !anew {
+				server.Dropped(observe.DropRefused, 1)
+				return nil
+			}
 			tried = nil
 			route, err = server.Route(client, local, nil)
 		}
@@ -83,7 +88,7 @@ func (r *reader) open(server Server, got received, before *session, now time.Dur
 			server.Dropped(causeOf(err), 1)
 			return nil
 		}
-		s := &session{reader: r, server: server, got: got, reply: replyTo(got, is4), first: -1, fd: -1, replied: now, story: Session{
+		s := &session{reader: r, server: server, got: got, back: replyTo(got, is4), first: -1, fd: -1, replied: now, story: Session{
 			Client: client, Local: local, Route: route, Tried: tried, Start: time.Now(), FirstReply: -1,
 		}}
 		s.entry.session = s

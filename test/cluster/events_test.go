@@ -18,23 +18,23 @@ import (
 func TestOwnersLearnWhatIsNotServed(t *testing.T) {
 	c := newCluster(t)
 	c.start()
-	dns := service("dns")
-	dns.Spec.Ports = append(dns.Spec.Ports, corev1.ServicePort{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP})
+	sctp := service("sctp")
+	sctp.Spec.Ports = append(sctp.Spec.Ports, corev1.ServicePort{Name: "diameter", Port: 3868, Protocol: corev1.ProtocolSCTP})
 	grabbing := service("grabbing")
 	grabbing.Spec.ExternalIPs = []string{"192.0.2.7"}
 	older, younger := balanced("older", 32000), balanced("younger", 32001)
 	taken := c.Listen("tcp", netip.MustParseAddrPort("0.0.0.0:32001"))
 	defer taken.Close()
-	c.api.Apply(dns, slice(dns, "1", c.Pods[0]), grabbing, slice(grabbing, "1", c.Pods[1]), older, onThisNode(slice(older, "1", c.Pods[0])))
+	c.api.Apply(sctp, slice(sctp, "1", c.Pods[0]), grabbing, slice(grabbing, "1", c.Pods[1]), older, onThisNode(slice(older, "1", c.Pods[0])))
 	c.answers(c.Client.NS, "http://203.0.113.1", "pod-1")
 	time.Sleep(time.Second) // the age of objects has no finer grain
 	c.api.Apply(younger, onThisNode(slice(younger, "1", c.Pods[1])))
 
-	c.isTold("dns", "NotServed", "UDP")
+	c.isTold("sctp", "NotServed", "SCTP")
 	c.isTold("grabbing", "ExternalIPNotAllowed", "192.0.2.7")
 	c.isTold("younger", "AddressTaken", "203.0.113.1:80", "default/older")
 	c.isTold("younger", "FailedToStartServiceHealthcheck", "32001")
-	for s, pod := range map[*corev1.Service]string{dns: "pod-1", grabbing: "pod-2", older: "pod-1", younger: "pod-2"} {
+	for s, pod := range map[*corev1.Service]string{sctp: "pod-1", grabbing: "pod-2", older: "pod-1", younger: "pod-2"} {
 		c.answers(c.Client.NS, url(s), pod)
 	}
 	c.answers(c.Client.NS, "http://203.0.113.1", "pod-1")

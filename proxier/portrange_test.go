@@ -3,6 +3,8 @@ package proxier
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/usher-proxy/usher/iptables"
 )
@@ -31,15 +33,41 @@ func TestPortTable(t *testing.T) {
 		t.Errorf("the lowest free port is 11002, offered were %v", got)
 	}
 	table.release(11000)
-	if got := candidates(table, "c"); got[0] != 11000 {
-		t.Errorf("the lowest free port is 11000, offered were %v", got)
-	}
 	for _, p := range []uint16{11000, 11002, 11003, 11004} {
 		table.take(p, key("x"))
 	}
 	if got := candidates(table, "c"); len(got) != 0 {
 		t.Errorf("the range is full, offered were %v", got)
 	}
+}
+
+// Connection tracking still knows clients of a port that was given up.
+func TestPortsRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newPortTable(PortRange{11000, 11003}, nil)
+		for _, p := range []uint16{11000, 11001, 11002} {
+			table.take(p, key("x"))
+		}
+		offered := func(want ...uint16) {
+			t.Helper()
+			if got := candidates(table, "a"); !slices.Equal(got, want) {
+				t.Errorf("offered %v, want %v", got, want)
+			}
+		}
+		table.release(11001)
+		time.Sleep(time.Minute)
+		table.release(11000)
+		offered(11003, 11001, 11000)
+		table.take(11003, key("x"))
+		offered(11001, 11000)
+		time.Sleep(rest - time.Minute)
+		offered(11001, 11000)
+		time.Sleep(time.Minute)
+		offered(11000, 11001)
+		table.take(11000, key("x"))
+		table.release(11000)
+		offered(11001, 11000)
+	})
 }
 
 func TestParsePortRange(t *testing.T) {

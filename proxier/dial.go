@@ -112,35 +112,15 @@ func noteAffinity(r *observe.Record, result balancer.AffinityResult) {
 
 // dialResult names the error of one attempt.
 func dialResult(err error) observe.Reason {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case err == nil:
-		return observe.OK
-	case errors.Is(err, context.Canceled):
+	if errors.Is(err, context.Canceled) {
 		return observe.Shutdown
-	case is(err, unix.ECONNREFUSED, unix.ECONNRESET):
-		return observe.BackendRefused
-	case is(err, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN, unix.EACCES, unix.EPERM):
-		return observe.BackendUnreachable
-	case is(err, unix.EMFILE, unix.ENFILE):
-		return observe.OutOfFiles
-	case is(err, unix.ENOMEM, unix.ENOBUFS):
-		return observe.OutOfMemory
-	case is(err, unix.EADDRNOTAVAIL, unix.EADDRINUSE):
-		return observe.OutOfPorts
-	case errors.As(err, &timeout) && timeout.Timeout():
+	}
+	reason := observe.ReasonOf(err)
+	var timeout interface{ Timeout() bool }
+	if reason == observe.InternalError && errors.As(err, &timeout) && timeout.Timeout() {
 		return observe.ConnectTimeout
 	}
-	return observe.InternalError
-}
-
-func is(err error, errnos ...syscall.Errno) bool {
-	for _, errno := range errnos {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
+	return reason
 }
 
 // isOurs tells a fault of this process, which another endpoint cannot mend.

@@ -3,7 +3,6 @@ package transparent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -114,37 +113,9 @@ func TestDatagramsTravel(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		l := newLab(t, v)
 		l.returning()
-		other := l.AddNode("other")
-		bridged, routed := l.AddPod(netns.Bridged, "bridged"), l.AddPod(netns.Routed, "routed")
-		remote := other.AddPod(netns.Bridged, "remote")
-		here := map[*netns.Pod]bool{bridged: true, routed: true}
-		endpoint := map[*netns.Pod]netip.AddrPort{}
-		for _, pod := range []*netns.Pod{bridged, routed, remote} {
-			endpoint[pod] = l.serveSeen(pod)
-		}
-		for _, filter := range []struct{ rpFilter, srcValidMark string }{{"2", "0"}, {"1", "0"}, {"0", "0"}, {"1", "1"}, {"2", "1"}} {
-			l.everyInterface("rp_filter", filter.rpFilter)
-			l.everyInterface("src_valid_mark", filter.srcValidMark)
-			for _, c := range []struct {
-				client     netip.Addr
-				clientHere bool
-				to         *netns.Pod
-			}{
-				{v.pod(bridged), true, routed},
-				{v.pod(routed), true, bridged},
-				{v.pod(bridged), true, remote},
-				{v.pod(routed), true, remote},
-				{v.client(), false, bridged},
-				{v.client(), false, routed},
-				{v.pod(remote), false, routed},
-			} {
-				name := fmt.Sprintf("rp_filter %s, src_valid_mark %s", filter.rpFilter, filter.srcValidMark)
-				if o := l.obstacle(Flow{c.client, endpoint[c.to].Addr(), c.clientHere, here[c.to]}); o != None {
-					t.Errorf("%s: %s to %s: obstacle %q", name, c.client, c.to.Name, o)
-				}
-				l.mustBeSeen(name, c.client, endpoint[c.to], c.client)
-			}
-		}
+		l.everyJourney(v, l.serveSeen, func(name string, client netip.Addr, endpoint netip.AddrPort) {
+			l.mustBeSeen(name, client, endpoint, client)
+		})
 	})
 }
 

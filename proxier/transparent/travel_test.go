@@ -17,41 +17,56 @@ import (
 func TestEndpointSeesTheClient(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		l := newLab(t, v)
-		other := l.AddNode("other")
-		bridged, routed := l.AddPod(netns.Bridged, "bridged"), l.AddPod(netns.Routed, "routed")
-		remote := other.AddPod(netns.Bridged, "remote")
-		here := map[*netns.Pod]bool{bridged: true, routed: true}
-		web := map[*netns.Pod]*netns.Backend{}
-		for _, pod := range []*netns.Pod{bridged, routed, remote} {
-			web[pod] = pod.ServeHTTP(pod.Name, netip.AddrPortFrom(v.pod(pod), 8080))
+		web := map[netip.AddrPort]*netns.Backend{}
+		serve := func(pod *netns.Pod) netip.AddrPort {
+			b := pod.ServeHTTP(pod.Name, netip.AddrPortFrom(v.pod(pod), 8080))
+			web[b.Addr] = b
+			return b.Addr
 		}
-		for _, filter := range []struct{ rpFilter, srcValidMark string }{{"2", "0"}, {"1", "0"}, {"0", "0"}, {"1", "1"}, {"2", "1"}} {
-			l.everyInterface("rp_filter", filter.rpFilter)
-			l.everyInterface("src_valid_mark", filter.srcValidMark)
-			for _, c := range []struct {
-				client     netip.Addr
-				clientHere bool
-				endpoint   *netns.Pod
-			}{
-				{v.pod(bridged), true, routed},
-				{v.pod(routed), true, bridged},
-				{v.pod(bridged), true, remote},
-				{v.pod(routed), true, remote},
-				{v.client(), false, bridged},
-				{v.client(), false, routed},
-				{v.pod(remote), false, routed},
-			} {
-				name := fmt.Sprintf("rp_filter %s, src_valid_mark %s: %s to %s", filter.rpFilter, filter.srcValidMark, c.client, c.endpoint.Name)
-				f := Flow{c.client, web[c.endpoint].Addr.Addr(), c.clientHere, here[c.endpoint]}
-				if o := l.obstacle(f); o != None {
-					t.Errorf("%s: obstacle %q", name, o)
-				}
-				if seen, err := l.seenBy(web[c.endpoint], c.client); err != nil || seen != c.client {
-					t.Fatalf("%s: the endpoint sees %s, %v", name, seen, err) // the others would take long
-				}
+		l.everyJourney(v, serve, func(name string, client netip.Addr, endpoint netip.AddrPort) {
+			if seen, err := l.seenBy(web[endpoint], client); err != nil || seen != client {
+				t.Fatalf("%s: the endpoint sees %s, %v", name, seen, err) // the others would take long
 			}
-		}
+		})
 	})
+}
+
+// everyJourney has every client whose replies the node routes travel to an endpoint,
+// whatever the reverse path filter is. serve makes a pod one; nothing may be in the
+// way.
+func (l *lab) everyJourney(v variant, serve func(*netns.Pod) netip.AddrPort, travel func(name string, client netip.Addr, endpoint netip.AddrPort)) {
+	l.t.Helper()
+	other := l.AddNode("other")
+	bridged, routed := l.AddPod(netns.Bridged, "bridged"), l.AddPod(netns.Routed, "routed")
+	remote := other.AddPod(netns.Bridged, "remote")
+	here := map[*netns.Pod]bool{bridged: true, routed: true}
+	endpoint := map[*netns.Pod]netip.AddrPort{}
+	for _, pod := range []*netns.Pod{bridged, routed, remote} {
+		endpoint[pod] = serve(pod)
+	}
+	for _, filter := range []struct{ rpFilter, srcValidMark string }{{"2", "0"}, {"1", "0"}, {"0", "0"}, {"1", "1"}, {"2", "1"}} {
+		l.everyInterface("rp_filter", filter.rpFilter)
+		l.everyInterface("src_valid_mark", filter.srcValidMark)
+		for _, c := range []struct {
+			client     netip.Addr
+			clientHere bool
+			to         *netns.Pod
+		}{
+			{v.pod(bridged), true, routed},
+			{v.pod(routed), true, bridged},
+			{v.pod(bridged), true, remote},
+			{v.pod(routed), true, remote},
+			{v.client(), false, bridged},
+			{v.client(), false, routed},
+			{v.pod(remote), false, routed},
+		} {
+			name := fmt.Sprintf("rp_filter %s, src_valid_mark %s: %s to %s", filter.rpFilter, filter.srcValidMark, c.client, c.to.Name)
+			if o := l.obstacle(Flow{c.client, endpoint[c.to].Addr(), c.clientHere, here[c.to]}); o != None {
+				l.t.Errorf("%s: obstacle %q", name, o)
+			}
+			travel(name, c.client, endpoint[c.to])
+		}
+	}
 }
 
 // given a connection from a client's address, when much data goes both ways,

@@ -42,12 +42,14 @@ func newLoop(table *Table, refusals *refusals, mark int) (*loop, error) {
 		return nil, err
 	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err == nil {
-		err = set.add(fd)
-	}
 	if err != nil {
 		set.close()
 		return nil, os.NewSyscallError("eventfd", err)
+	}
+	if err := set.add(fd); err != nil {
+		unix.Close(fd)
+		set.close()
+		return nil, err
 	}
 	l := &loop{table: table, refusals: refusals, mark: mark, set: set, wakeUp: fd, in: newBatch(), done: make(chan struct{})}
 	l.out = &replies{batch: newBatch()}

@@ -166,13 +166,13 @@ func (o *replies) flush() {
 		return
 	}
 	server := o.socket.server()
-	sent, bytes := o.n, 0
+	bytes := 0
 	for i := range o.n {
 		bytes += int(o.batch.headers[i].length)
 	}
-	o.sending.send(o.socket.fd, func(i int, err error) bool {
+	sent := o.sending.send(o.socket.fd, func(i int, err error) bool {
 		o.of[i].drop(causeOf(err), 1)
-		sent--
+		bytes -= int(o.batch.headers[i].length)
 		return true
 	})
 	server.Datagrams(0, 0, sent, bytes)

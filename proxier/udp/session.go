@@ -192,12 +192,8 @@ func (s *session) prepare(fd int) error {
 
 // isUnreachable tells an error that another endpoint may not have.
 func isUnreachable(err error) bool {
-	for _, errno := range []error{unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN, unix.EACCES, unix.EPERM, unix.ECONNREFUSED} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
+	reason := observe.ReasonOf(err)
+	return reason == observe.BackendRefused || reason == observe.BackendUnreachable
 }
 
 // causeOf says why a datagram was dropped.
@@ -210,9 +206,11 @@ func causeOf(err error) observe.DropCause {
 		return observe.DropTooBig
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOBUFS):
 		return observe.DropQueue
-	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.EADDRINUSE):
+	}
+	switch observe.ReasonOf(err) {
+	case observe.OutOfFiles, observe.OutOfMemory, observe.OutOfPorts:
 		return observe.DropResources
-	case isUnreachable(err):
+	case observe.BackendRefused, observe.BackendUnreachable:
 		return observe.DropRefused
 	}
 	return observe.DropError

@@ -48,14 +48,7 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 	o.Closed(port, r)
 	stop()
 
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 1 {
-		t.Fatalf("%d lines:\n%s", len(lines), out)
-	}
-	var got map[string]any
-	if err := json.Unmarshal([]byte(lines[0]), &got); err != nil {
-		t.Fatal(err)
-	}
+	got := onlyLine(t, out.String())
 	for key, want := range map[string]any{
 		"event": "conn.close", "node": "node-a", "ns": "shop", "service": "cart", "port_name": "http", "proto": "tcp",
 		"client_ip": "10.0.0.9", "vip": "10.96.0.10", "backend_ip": "10.0.0.2", "backend_pod": "shop/cart-2",
@@ -117,4 +110,17 @@ func TestEveryReasonHasAMeaning(t *testing.T) {
 	if tested != len(meanings) {
 		t.Errorf("%d reasons have a meaning, %d were tested", len(meanings), tested)
 	}
+}
+
+// onlyLine is the one line of a JSON log.
+func onlyLine(t *testing.T, log string) (fields map[string]any) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	if len(lines) != 1 {
+		t.Fatalf("%d lines:\n%s", len(lines), log)
+	}
+	if err := json.Unmarshal([]byte(lines[0]), &fields); err != nil {
+		t.Fatal(err)
+	}
+	return fields
 }

@@ -41,14 +41,7 @@ func TestSessionIsOneLineAndOneCount(t *testing.T) {
 	o.Closed(port, r)
 	stop()
 
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 1 {
-		t.Fatalf("%d lines:\n%s", len(lines), out)
-	}
-	var got map[string]any
-	if err := json.Unmarshal([]byte(lines[0]), &got); err != nil {
-		t.Fatal(err)
-	}
+	got := onlyLine(t, out.String())
 	for key, want := range map[string]any{
 		"event": "udp.close", "node": "node-a", "ns": "kube-system", "service": "kube-dns", "port_name": "dns", "proto": "udp",
 		"client_ip": "10.244.0.9", "vip": "10.96.0.10", "backend_ip": "10.244.0.2", "backend_pod": "kube-system/coredns-1",

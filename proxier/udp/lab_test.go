@@ -210,6 +210,17 @@ func (l *lab) wantDrops(want string) {
 	})
 }
 
+// wantPassed fails unless so many datagrams come to have gone to endpoints.
+func (l *lab) wantPassed(want int) {
+	l.t.Helper()
+	netns.Eventually(l.t, fmt.Sprint(want, " datagrams at endpoints"), func() error {
+		if got, _ := l.passed(); got != want {
+			return fmt.Errorf("they are %d", got)
+		}
+		return nil
+	})
+}
+
 // wantReasons fails unless the sessions that have ended come to have these reasons.
 func (l *lab) wantReasons(want ...observe.Reason) {
 	l.t.Helper()

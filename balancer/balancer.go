@@ -16,6 +16,8 @@ type Endpoint struct {
 	Pod  string // namespace/name of the pod behind it, empty if unknown
 	Node string // name of the node it runs on, empty if unknown
 	Zone string // topology zone of that node, empty if unknown
+	// Weight is its share relative to that of the others; less than 1 counts as 1.
+	Weight int
 }
 
 // Request is what a Picker may base its choice on.
@@ -29,9 +31,12 @@ type Request struct {
 
 // Outcome is what became of a pick.
 type Outcome struct {
-	// Err is why the endpoint could not be connected to, nil if it could.
+	// Err is why the endpoint could not be connected to. It is nil if it could, and
+	// if that it was not connected to says nothing of it: the fault was this
+	// process's own, or another attempt was faster.
 	Err error
-	// Connect is the time that the connection attempt took.
+	// Connect is the time that the attempt took, 0 if it says nothing of the
+	// endpoint.
 	Connect time.Duration
 }
 
@@ -41,6 +46,11 @@ type Pick struct {
 	// Done is called exactly once when the connection has ended or could not
 	// be made. It may be nil. It must not block.
 	Done func(Outcome)
+	// Answered is called at most once, before Done, when the endpoint sends its
+	// first byte: with the time that it took to connect, and from then, or from the
+	// client's first byte if that came later, to this one. It may be nil. It must
+	// not block.
+	Answered func(time.Duration)
 	// Affinity is what session affinity had to do with it. Only the Pickers of
 	// an Affinity set it.
 	Affinity AffinityResult

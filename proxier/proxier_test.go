@@ -280,22 +280,31 @@ func (s *scene) connectToEcho() (client net.Conn) {
 	s.t.Helper()
 	echo := serveTCP(s.t, func(c net.Conn) { io.Copy(c, c) })
 	s.set(with(service("echo", vip), echo)...)
-	s.eventually("connected", func() (err error) { client, err = net.Dial("tcp", vip); return err })
-	s.t.Cleanup(func() { client.Close() })
-	ping(s.t, client)
+	s.eventually("connected", func() (err error) { // a socket listens for a moment when it is opened, and resets
+		if client, err = net.Dial("tcp", vip); err == nil {
+			s.t.Cleanup(func() { client.Close() })
+			err = echoed(client)
+		}
+		return err
+	})
 	return client
 }
 
 // ping proves that an echo comes back.
 func ping(t testing.TB, client net.Conn) {
 	t.Helper()
+	if err := echoed(client); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func echoed(client net.Conn) error {
 	client.SetDeadline(time.Now().Add(patience))
 	if _, err := client.Write([]byte("x")); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.ReadFull(client, make([]byte, 1))
+	return err
 }
 
 // A connection that ends by itself while usher stops is left alone.

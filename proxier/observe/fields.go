@@ -19,7 +19,8 @@ func (r *Record) Fields() map[string]any {
 		"balancer": r.Balancer, "eligible": r.Eligible,
 		"duration_ms": milliseconds(r.Duration),
 		"bytes_in":    r.BytesIn, "bytes_out": r.BytesOut,
-		"reason": string(r.Reason), "code": r.Reason.Code(),
+		"first_byte_backend_ms": milliseconds(r.FirstReply),
+		"reason":                string(r.Reason), "code": r.Reason.Code(),
 		"side": string(r.Reason.Side()), "phase": r.Reason.Phase(),
 	}
 	if r.Protocol == udp {
@@ -57,8 +58,9 @@ func (r *Record) connectionFields() map[string]any {
 	return map[string]any{
 		"event":    "conn.close",
 		"attempts": r.attempts(), "attempts_total": len(r.Attempts),
-		"connect_ms":   milliseconds(r.Connect),
-		"client_close": string(r.ClientClose), "client_close_ms": milliseconds(r.ClientCloseAt),
+		"accept_wait_ms": milliseconds(r.Waited), "connect_ms": milliseconds(r.Connect),
+		"first_byte_client_ms": milliseconds(r.FirstByte),
+		"client_close":         string(r.ClientClose), "client_close_ms": milliseconds(r.ClientCloseAt),
 		"backend_close": string(r.BackendClose), "backend_close_ms": milliseconds(r.BackendCloseAt),
 		"sent_client": string(r.SentClient), "sent_backend": string(r.SentBackend),
 	}
@@ -69,7 +71,6 @@ func (r *Record) sessionFields() map[string]any {
 	f := map[string]any{
 		"event":     "udp.close",
 		"dgrams_in": r.DatagramsIn, "dgrams_out": r.DatagramsOut, "dgrams_dropped": r.Dropped,
-		"first_byte_backend_ms": milliseconds(r.FirstReply),
 	}
 	if len(r.Attempts) > 0 {
 		f["attempts"], f["attempts_total"] = r.attempts(), len(r.Attempts)

@@ -16,6 +16,10 @@ type Metrics struct {
 	drops       *prometheus.CounterVec
 	attempts    *prometheus.CounterVec
 	retries     *prometheus.CounterVec
+	retried     *prometheus.CounterVec
+	denied      *prometheus.CounterVec
+	waiting     *prometheus.GaugeVec
+	ejections   *prometheus.CounterVec
 	endpoints   *prometheus.GaugeVec
 	affinity    *prometheus.GaugeVec
 	evicted     *prometheus.CounterVec
@@ -64,6 +68,10 @@ func NewMetrics(registry prometheus.Registerer, log *Log) *Metrics {
 	m.drops = counter("usher_udp_drops_total", "Datagrams that were not relayed, by cause.", "cause")
 	m.attempts = counter("usher_connect_attempts_total", "Attempts to connect to an endpoint, by result.", "result")
 	m.retries = counter("usher_retries_total", "Attempts after the first one of a connection.")
+	m.retried = counter("usher_retry_success_total", "Connections that an endpoint was found for after an attempt had failed.")
+	m.denied = counter("usher_retries_denied_total", "Connections that had no further attempt because the retry budget was used up.")
+	m.waiting = gauge("usher_connections_waiting", "Connections that wait for their turn at a limit now.")
+	m.ejections = counter("usher_endpoint_ejections_total", "Endpoints found to be ill, by what found it: connections or check.", "cause")
 	m.endpoints = gauge("usher_endpoints", "Endpoints of a Service port, by state.", "family", "state")
 	m.affinity = gauge("usher_affinity_clients", "Clients whose endpoint is remembered for session affinity.")
 	m.evicted = counter("usher_affinity_evicted_total", "Clients forgotten before their time to make room for others.")
@@ -99,9 +107,12 @@ type PortMetrics struct {
 	closes   *prometheus.CounterVec
 	bytesIn  prometheus.Counter
 	bytesOut prometheus.Counter
-	retries  prometheus.Counter // nil for UDP
-	udp      *udpMetrics        // nil for others
-	evicted  uint64             // as Affinity was told last
+	retries  prometheus.Counter // nil for UDP, as the next three
+	retried  prometheus.Counter
+	denied   prometheus.Counter
+	waiting  prometheus.Gauge
+	udp      *udpMetrics // nil for others
+	evicted  uint64      // as Affinity was told last
 }
 
 // Port returns the metrics of a Service port. The protocol is tcp or udp.
@@ -117,10 +128,16 @@ func (m *Metrics) Port(namespace, service, port, protocol string) *PortMetrics {
 		lives = m.sessions
 		p.udp = m.udp(l)
 	} else {
-		p.retries = m.retries.WithLabelValues(l...)
+		p.retries, p.retried = m.retries.WithLabelValues(l...), m.retried.WithLabelValues(l...)
+		p.denied, p.waiting = m.denied.WithLabelValues(l...), m.waiting.WithLabelValues(l...)
 	}
 	p.opens, p.active, p.closes = lives.opened.WithLabelValues(l...), lives.active.WithLabelValues(l...), lives.closes
 	return p
+}
+
+// Ill sets how many endpoints of a family are left out although they are ready.
+func (p *PortMetrics) Ill(family string, n int) {
+	p.all.endpoints.WithLabelValues(p.namespace, p.service, p.port, p.protocol, family, "ejected").Set(float64(n))
 }
 
 // Endpoints sets how many endpoints of a family are usable, how many there are
@@ -183,4 +200,24 @@ func (p *PortMetrics) connectionClosed(r *Record) {
 			p.all.connect.Observe(a.Duration.Seconds())
 		}
 	}
+	if len(r.Attempts) > 1 && r.Backend.Addr.IsValid() {
+		p.retried.Inc()
+	}
+}
+
+// RetryDenied counts a connection that had no further attempt because the retry
+// budget was used up. For TCP only.
+func (p *PortMetrics) RetryDenied() { p.denied.Inc() }
+
+// Waits counts a connection that waits for its turn, until done is called. For
+// TCP only.
+func (p *PortMetrics) Waits() (done func()) {
+	p.waiting.Inc()
+	return p.waiting.Dec
+}
+
+// Ejected counts an endpoint that was found to be ill, by connections or by a
+// check.
+func (p *PortMetrics) Ejected(cause string) {
+	p.all.ejections.WithLabelValues(p.namespace, p.service, p.port, p.protocol, cause).Inc()
 }

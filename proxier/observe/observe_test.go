@@ -99,7 +99,7 @@ func TestEveryReasonHasAMeaning(t *testing.T) {
 	tested := 0
 	for _, r := range []Reason{
 		OK, ClientReset, ClientGone, BackendRefused, BackendUnreachable, ConnectTimeout, BackendReset, BackendGone,
-		HalfCloseTimeout, RetriesExhausted, NoEndpoints, DirectAccess, SourceDenied, LimitGlobal, OutOfFiles, OutOfMemory,
+		HalfCloseTimeout, RetriesExhausted, NoEndpoints, DirectAccess, SourceDenied, LimitGlobal, LimitService, LimitBackend, LimitClient, RateLimited, BackendResetEarly, EndpointUnhealthy, OutOfFiles, OutOfMemory,
 		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, Shutdown, SocketDestroyed, InternalError,
 	} {
 		if len(r.Code()) != 2 || r.Side() == "" || r.Phase() == "" || r.Text() == "" {

@@ -44,7 +44,7 @@ func (o *Observer) Record(port *PortMetrics, start time.Time) *Record {
 		Node:      o.node,
 		Start:     start,
 		Namespace: port.namespace, Service: port.service, PortName: port.port, Protocol: port.protocol,
-		Connect: -1, FirstReply: -1, ClientCloseAt: -1, BackendCloseAt: -1,
+		Connect: -1, FirstByte: -1, FirstReply: -1, ClientCloseAt: -1, BackendCloseAt: -1,
 		ClientClose: CloseNone, BackendClose: CloseNone, SentClient: CloseNone, SentBackend: CloseNone,
 	}
 }

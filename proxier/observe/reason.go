@@ -5,9 +5,10 @@ package observe
 type Reason string
 
 // The reasons. Each has a two-letter code in the manner of HAProxy, the side
-// that caused the end, and the phase in which it happened. Idle, Evicted,
-// EndpointRemoved and ServiceRemoved are for UDP sessions, which nobody closes:
-// Idle is how they end normally.
+// that caused the end, and the phase in which it happened. Idle, Evicted and
+// ServiceRemoved are for UDP sessions, which nobody closes: Idle is how they end
+// normally. EndpointRemoved and EndpointUnhealthy end connections only where the
+// Service asks for it. BackendResetEarly is of attempts only.
 const (
 	OK                 Reason = "ok"
 	ClientReset        Reason = "client_reset"
@@ -15,6 +16,7 @@ const (
 	BackendRefused     Reason = "backend_refused"
 	BackendUnreachable Reason = "backend_unreachable"
 	ConnectTimeout     Reason = "connect_timeout"
+	BackendResetEarly  Reason = "backend_reset_early"
 	BackendReset       Reason = "backend_reset"
 	BackendGone        Reason = "backend_gone"
 	HalfCloseTimeout   Reason = "half_close_timeout"
@@ -23,12 +25,17 @@ const (
 	DirectAccess       Reason = "direct_access_denied"
 	SourceDenied       Reason = "source_denied"
 	LimitGlobal        Reason = "limit_global"
+	LimitService       Reason = "limit_service"
+	LimitBackend       Reason = "limit_backend"
+	LimitClient        Reason = "limit_client"
+	RateLimited        Reason = "rate_limited"
 	OutOfFiles         Reason = "res_fds"
 	OutOfMemory        Reason = "res_mem"
 	OutOfPorts         Reason = "res_ports"
 	Idle               Reason = "idle"
 	Evicted            Reason = "evicted"
 	EndpointRemoved    Reason = "endpoint_removed"
+	EndpointUnhealthy  Reason = "endpoint_unhealthy"
 	ServiceRemoved     Reason = "service_removed"
 	Shutdown           Reason = "shutdown"
 	SocketDestroyed    Reason = "socket_destroyed"
@@ -64,6 +71,7 @@ var meanings = map[Reason]meaning{
 	BackendRefused:     {"SC", SideBackend, "connect", "the endpoint refused"},
 	BackendUnreachable: {"SC", SideBackend, "connect", "the endpoint could not be reached"},
 	ConnectTimeout:     {"sC", SideBackend, "connect", "the endpoint did not answer in time"},
+	BackendResetEarly:  {"SC", SideBackend, "connect", "the endpoint ended the connection before it had sent anything"},
 	BackendReset:       {"SD", SideBackend, "data", "the endpoint reset the connection"},
 	BackendGone:        {"sD", SideBackend, "data", "the endpoint stopped answering"},
 	HalfCloseTimeout:   {"hD", SideProxy, "data", "one side had closed and the other was silent for too long"},
@@ -72,12 +80,17 @@ var meanings = map[Reason]meaning{
 	DirectAccess:       {"PA", SideProxy, "accept", "the client dialled the listener port itself, not a Service address"},
 	SourceDenied:       {"PS", SideProxy, "accept", "the client is outside of loadBalancerSourceRanges"},
 	LimitGlobal:        {"PG", SideProxy, "accept", "usher serves as many connections as it may"},
+	LimitService:       {"PV", SideProxy, "accept", "the Service port has as many connections as it may"},
+	LimitBackend:       {"PB", SideProxy, "pick", "every endpoint has as many connections as it may"},
+	LimitClient:        {"PK", SideProxy, "accept", "the client has as many connections as it may"},
+	RateLimited:        {"PR", SideProxy, "accept", "connections to the Service port begin faster than they may"},
 	OutOfFiles:         {"RF", SideProxy, "connect", "usher is out of file descriptors"},
 	OutOfMemory:        {"RM", SideProxy, "connect", "the kernel is out of memory for sockets"},
 	OutOfPorts:         {"RP", SideProxy, "connect", "no local port is left towards the endpoint"},
 	Idle:               {"iD", SideProxy, "data", "no more datagrams came"},
 	Evicted:            {"PE", SideProxy, "data", "it made room for another session"},
 	EndpointRemoved:    {"DE", SideProxy, "drain", "the endpoint no longer belongs to the Service"},
+	EndpointUnhealthy:  {"DU", SideProxy, "drain", "the endpoint is not ready any more"},
 	ServiceRemoved:     {"DS", SideProxy, "drain", "the Service no longer has this port"},
 	Shutdown:           {"KS", SideProxy, "drain", "usher stopped"},
 	SocketDestroyed:    {"KD", SideProxy, "data", "somebody destroyed the socket"},

@@ -72,6 +72,10 @@ type Record struct {
 	BytesIn  int64 // from the client
 	BytesOut int64 // to the client
 
+	// FirstReply is how long after the start the endpoint sent something first; -1
+	// is never.
+	FirstReply time.Duration
+
 	Reason Reason
 	Errno  string
 
@@ -79,12 +83,12 @@ type Record struct {
 	DatagramsIn  int64 // passed on, from the client
 	DatagramsOut int64 // passed on, to the client
 	Dropped      int64 // datagrams of either direction that could not be passed on
-	// FirstReply is how long after the first datagram the endpoint answered; -1 is
-	// never.
-	FirstReply time.Duration
 
 	// Of connections only.
+	Waited  time.Duration // for its turn, at a limit
 	Connect time.Duration // of the attempt that succeeded, -1 if none did
+	// FirstByte is when the client sent something first; -1 is never.
+	FirstByte time.Duration
 	// How each side ended and when, since the start; -1 is never.
 	ClientClose, BackendClose     Close
 	ClientCloseAt, BackendCloseAt time.Duration

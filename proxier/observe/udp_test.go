@@ -219,7 +219,7 @@ func TestSeriesAreOfOneProtocol(t *testing.T) {
 	}
 	common := []string{"usher_affinity_clients", "usher_affinity_evicted_total", "usher_bytes_total", "usher_endpoints"}
 	onlyTCP := []string{"usher_connect_attempts_total", "usher_connection_closes_total", "usher_connections_active",
-		"usher_connections_total", "usher_retries_total"}
+		"usher_connections_total", "usher_retries_total", "usher_connections_waiting", "usher_retries_denied_total", "usher_retry_success_total"}
 	onlyUDP := []string{"usher_udp_datagrams_total", "usher_udp_drops_total", "usher_udp_session_closes_total",
 		"usher_udp_sessions_active", "usher_udp_sessions_total"}
 	compare := func(protocol string, want []string) {

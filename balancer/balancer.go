@@ -16,7 +16,8 @@ type Endpoint struct {
 	Pod  string // namespace/name of the pod behind it, empty if unknown
 	Node string // name of the node it runs on, empty if unknown
 	Zone string // topology zone of that node, empty if unknown
-	// Weight is its share relative to that of the others; less than 1 counts as 1.
+	// Weight is its share relative to that of the others. Less than 1 counts as 1,
+	// more than 100,000 as 100,000.
 	Weight int
 }
 

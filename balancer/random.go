@@ -1,58 +1,20 @@
 package balancer
 
-import (
-	"math/rand/v2"
-	"net/netip"
-	"slices"
-)
-
-// random picks uniformly among the endpoints that were not tried. It remembers
-// nothing.
+// random picks by weight among the endpoints that were not tried, and remembers
+// nothing. Use it where the order of round-robin could fall into step with the
+// clients, or where many nodes with little traffic each share the endpoints.
 type random struct{}
 
-func (random) Picker(endpoints []Endpoint) Picker { return randomPicker(endpoints) }
+func (random) Picker(endpoints []Endpoint) Picker { return &randomPicker{newWheel(endpoints)} }
 
-type randomPicker []Endpoint
+type randomPicker struct{ wheel }
 
-func (p randomPicker) Pick(r Request) (Pick, error) { return pickRandom(p, r.Tried) }
+func (p *randomPicker) Pick(r Request) (Pick, error) { return p.pickRandom(r) }
 
-// pickRandom counts what is left, draws a number below that, and walks to it:
-// uniform, without a copy of the set.
-func pickRandom(endpoints []Endpoint, tried []netip.AddrPort) (Pick, error) {
-	left := len(endpoints)
-	if len(tried) > 0 {
-		left = countUntried(endpoints, tried)
-	}
-	if left == 0 {
+func (w *wheel) pickRandom(r Request) (Pick, error) {
+	i := w.draw(r.Tried, -1)
+	if i < 0 {
 		return Pick{}, ErrNoEndpoints
 	}
-	n := rand.IntN(left)
-	if left == len(endpoints) {
-		return Pick{Endpoint: endpoints[n]}, nil
-	}
-	return Pick{Endpoint: endpoints[nthUntried(endpoints, tried, n)]}, nil
-}
-
-func countUntried(endpoints []Endpoint, tried []netip.AddrPort) (count int) {
-	for i := range endpoints {
-		if !slices.Contains(tried, endpoints[i].Addr) {
-			count++
-		}
-	}
-	return count
-}
-
-// nthUntried returns the index of the untried endpoint before which there are
-// n others.
-func nthUntried(endpoints []Endpoint, tried []netip.AddrPort, n int) int {
-	for i := range endpoints {
-		if slices.Contains(tried, endpoints[i].Addr) {
-			continue
-		}
-		if n == 0 {
-			return i
-		}
-		n--
-	}
-	panic("balancer: fewer endpoints left than were counted")
+	return Pick{Endpoint: w.endpoints[i]}, nil
 }

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -82,5 +83,51 @@ func TestRoundRobinRetryTakesNoTurn(t *testing.T) {
 	}
 	if first["dead"] != 50 {
 		t.Errorf("%d of 100 connections began with the dead endpoint, want 50", first["dead"])
+	}
+}
+
+// weighted returns an endpoint for each weight, named by letters.
+func weighted(weights ...int) []Endpoint {
+	names := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	all := endpoints(names[:len(weights)]...)
+	for i, w := range weights {
+		all[i].Weight = w
+	}
+	return all
+}
+
+// At every moment, from any turn on, each endpoint has had what its weight says,
+// but for a few turns.
+func TestRoundRobinIsEvenByWeightInTheShortRun(t *testing.T) {
+	for _, all := range [][]Endpoint{weighted(5, 1, 1), weighted(1, 2, 3, 4, 5, 6, 7, 8), weighted(100_000, 1, 99_999, 50_000)} {
+		picker := newRoundRobin().Picker(all)
+		sum, got, worst := 0, map[string]int{}, 0.0
+		for _, e := range all {
+			sum += e.Weight
+		}
+		for turn := 1; turn <= 100_000; turn++ {
+			got[pods(t, picker, 1, Request{})[0]]++
+			for _, e := range all {
+				worst = max(worst, math.Abs(float64(got[e.Pod])-float64(turn)*float64(e.Weight)/float64(sum)))
+			}
+		}
+		t.Logf("%d endpoints: never more than %.1f turns off", len(all), worst)
+		if worst > 6 {
+			t.Errorf("an endpoint of %v was %.1f turns off its part", all, worst)
+		}
+	}
+}
+
+func TestRoundRobinDoesNotGiveTheHeavyOneItsTurnsInARow(t *testing.T) {
+	picker := newRoundRobin().Picker(weighted(2, 1, 1))
+	row := 0
+	for _, pod := range pods(t, picker, 10_000, Request{}) {
+		if pod != "a" {
+			row = 0
+			continue
+		}
+		if row++; row > 2 {
+			t.Fatal("half of the weight had three turns in a row")
+		}
 	}
 }

@@ -26,18 +26,27 @@ var contract = []check{
 	{"each endpoint is a retry target once", checkExhaust},
 	{"foreign addresses in Tried are harmless", checkForeignTried},
 	{"arguments are left alone", checkArguments},
+	{"weights of any value", checkWeights},
 	{"an old Picker keeps its set", checkSnapshot},
 	{"Done at any time from any goroutine", checkDone},
+	{"Answered at any time from any goroutine, or never", checkAnswered},
 	{"a Chooser is content with any choice", checkChooser},
 	{"concurrent picks during changes", checkConcurrent},
+	{"what is remembered of endpoints has a bound", checkBounded},
 }
 
 // Run checks a policy against the whole contract of balancer.Policy, each
 // promise in a subtest. newPolicy must return a new value at every call.
-// Whether picks are spread is not part of it, see Spreads.
+// Whether picks are spread, and by weight, is not part of it: see Spreads and
+// Weighs.
 func Run(t *testing.T, newPolicy func() balancer.Policy) {
 	t.Helper()
-	for _, c := range contract {
+	runAll(t, contract, newPolicy)
+}
+
+func runAll(t *testing.T, checks []check, newPolicy func() balancer.Policy) {
+	t.Helper()
+	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
 			if err := c.within(patience, newPolicy); err != nil {
 				t.Error(err)
@@ -55,6 +64,6 @@ func (c check) within(limit time.Duration, newPolicy func() balancer.Policy) err
 	case err := <-result:
 		return err
 	case <-time.After(limit):
-		return fmt.Errorf("no end after %v: Picker, Pick or Done blocks", limit)
+		return fmt.Errorf("no end after %v: Picker, Pick, Answered or Done blocks", limit)
 	}
 }

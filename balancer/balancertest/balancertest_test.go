@@ -43,9 +43,37 @@ func TestSpreadsFindsWhatDoesNotSpread(t *testing.T) {
 		{"always the first", stateless(first), "over all endpoints"},
 		{"the neighbour takes over", rotationWithNeighbour, "a dead endpoint's part over the others"},
 		{"every rotation begins at the first", rotationWithNeighbour, "the first pick of many nodes"},
+		{"every Picker begins at the first", rotationWithNeighbour, "the first pick after each change"},
 	} {
 		t.Run(b.name, func(t *testing.T) {
 			if err := find(t, spreads, b.found).run(b.policy); err == nil {
+				t.Errorf("check %q did not notice", b.found)
+			}
+		})
+	}
+}
+
+func TestWeighsIsContentWithAGoodPolicy(t *testing.T) {
+	Weighs(t, byWeight(atLeast1))
+}
+
+func TestWeighsFindsWhatDoesNotWeigh(t *testing.T) {
+	for _, b := range []struct {
+		name   string
+		policy func() balancer.Policy
+		found  string
+	}{
+		{"all the same", stateless(good), "weights of connections that end"},
+		{"the square of the weight", byWeight(func(w int) int { return atLeast1(w) * atLeast1(w) }), "weights of connections that end"},
+		{"the heaviest of the idle", weighsActive, "weights of connections that end"},
+		{"the same count for all", leastActive, "weights of connections that last"},
+		{"retries without weights", retriesEvenly, "weights of the others after a dead endpoint"},
+		{"the weights of the first Picker", firstWeights, "weights that change"},
+		{"less than nothing", byWeight(func(w int) int { return max(w, -w, 1) }), "weights below 1 count as 1"},
+		{"no weight above ten", byWeight(func(w int) int { return max(min(w, 10), 1) }), "a thousandfold weight"},
+	} {
+		t.Run(b.name, func(t *testing.T) {
+			if err := find(t, weighs, b.found).run(b.policy); err == nil {
 				t.Errorf("check %q did not notice", b.found)
 			}
 		})
@@ -96,6 +124,8 @@ func TestVictim(t *testing.T) {
 		Run(t, stateless(ignoresTried))
 	case "herding":
 		Spreads(t, stateless(first))
+	case "weightless":
+		Weighs(t, stateless(good))
 	case "racing":
 		Run(t, racing)
 	}
@@ -113,8 +143,9 @@ func runVictim(t *testing.T, name string) (output string, failed bool) {
 
 func TestAFindingFailsTheTest(t *testing.T) {
 	for name, want := range map[string]string{
-		"broken":  "--- FAIL: TestVictim/one_endpoint",
-		"herding": "--- FAIL: TestVictim/over_all_endpoints",
+		"broken":     "--- FAIL: TestVictim/one_endpoint",
+		"herding":    "--- FAIL: TestVictim/over_all_endpoints",
+		"weightless": "--- FAIL: TestVictim/weights_of_connections_that_end",
 	} {
 		if out, failed := runVictim(t, name); !failed || !strings.Contains(out, want) {
 			t.Errorf("%s: want exit status 1 and %q in:\n%s", name, want, out)

@@ -1,12 +1,15 @@
 package balancertest
 
 import (
+	"cmp"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/usher-proxy/usher/balancer"
 )
@@ -68,6 +71,11 @@ var broken = []struct {
 	{"one set for all connections", oneSet, "concurrent picks during changes"},
 	{"ejects what failed", ejects, "each endpoint is a retry target once"},
 	{"Done ejects for ever", ejects, "Done at any time from any goroutine"},
+	{"no weight, no connection", stateless(noWeight), "weights of any value"},
+	{"only the heaviest", stateless(heaviest), "weights of any value"},
+	{"ejects what answers slowly", ejectsSlow, "Answered at any time from any goroutine, or never"},
+	{"waits for every answer", awaitsAnswers, "Answered at any time from any goroutine, or never"},
+	{"remembers every endpoint", remembersAll, "what is remembered of endpoints has a bound"},
 	{"chooses by itself", choosesItself, "a Chooser is content with any choice"},
 	{"a choice uses the endpoint up", choosesOnce, "a Chooser is content with any choice"},
 }
@@ -185,6 +193,158 @@ func ejects() balancer.Policy {
 				}
 			}
 			return pick, err
+		})
+	})
+}
+
+func noWeight(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	if len(set) < 2 || set[0].Weight == 0 && set[1].Weight == 0 {
+		return good(set, r) // no weights at all
+	}
+	return good(slices.DeleteFunc(slices.Clone(set), func(e balancer.Endpoint) bool { return e.Weight < 1 }), r)
+}
+
+// heaviest picks among the heaviest of all endpoints, of those tried as well.
+func heaviest(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+	most := math.MinInt
+	for _, e := range set {
+		most = max(most, e.Weight)
+	}
+	return good(slices.DeleteFunc(slices.Clone(set), func(e balancer.Endpoint) bool { return e.Weight < most }), r)
+}
+
+// ejectsSlow never picks an endpoint again that once took longer than a second.
+func ejectsSlow() balancer.Policy {
+	var mu sync.Mutex
+	var slow []netip.AddrPort
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			pick, err := good(untried(set, slow), r)
+			pick.Answered = func(took time.Duration) {
+				mu.Lock()
+				defer mu.Unlock()
+				if took > time.Second {
+					slow = append(slow, pick.Endpoint.Addr)
+				}
+			}
+			return pick, err
+		})
+	})
+}
+
+// awaitsAnswers lets no more than a hundred connections be without an answer.
+func awaitsAnswers() balancer.Policy {
+	var waiting atomic.Int64
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) {
+			if waiting.Load() > 100 {
+				return balancer.Pick{}, balancer.ErrNoEndpoints
+			}
+			pick, err := good(set, r)
+			waiting.Add(1)
+			pick.Answered = func(time.Duration) { waiting.Add(-1) }
+			return pick, err
+		})
+	})
+}
+
+func remembersAll() balancer.Policy {
+	known := map[netip.AddrPort]bool{}
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		for _, e := range set {
+			known[e.Addr] = true
+		}
+		return stateless(good)().Picker(set)
+	})
+}
+
+// byWeight picks at random with a share that a function makes of the weight.
+func byWeight(share func(weight int) int) func() balancer.Policy {
+	return stateless(func(set []balancer.Endpoint, r balancer.Request) (balancer.Pick, error) {
+		left, sum := untried(set, r.Tried), 0
+		for _, e := range left {
+			sum += share(e.Weight)
+		}
+		n := rand.IntN(sum)
+		for _, e := range left {
+			if n -= share(e.Weight); n < 0 {
+				return balancer.Pick{Endpoint: e}, nil
+			}
+		}
+		return balancer.Pick{}, balancer.ErrNoEndpoints
+	})
+}
+
+func atLeast1(weight int) int { return max(weight, 1) }
+
+// weighsActive picks by connections per weight only, and so the heaviest of the
+// idle.
+func weighsActive() balancer.Policy {
+	active := map[netip.AddrPort]int{}
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) {
+			left := untried(set, r.Tried)
+			e := slices.MinFunc(left, func(a, b balancer.Endpoint) int {
+				return cmp.Compare((active[a.Addr]+1)*atLeast1(b.Weight), (active[b.Addr]+1)*atLeast1(a.Weight))
+			})
+			active[e.Addr]++
+			return balancer.Pick{Endpoint: e, Done: func(balancer.Outcome) { active[e.Addr]-- }}, nil
+		})
+	})
+}
+
+// leastActive counts connections and does not know weights, unless all are idle.
+func leastActive() balancer.Policy {
+	active, weighted := map[netip.AddrPort]int{}, byWeight(atLeast1)()
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		random := weighted.Picker(set)
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) {
+			pick, err := random.Pick(r)
+			for _, e := range set {
+				if active[e.Addr] < active[pick.Endpoint.Addr] {
+					pick.Endpoint = e
+				}
+			}
+			addr := pick.Endpoint.Addr
+			active[addr]++
+			pick.Done = func(balancer.Outcome) { active[addr]-- }
+			return pick, err
+		})
+	})
+}
+
+// firstWeights keeps the weights of its first Picker.
+func firstWeights() balancer.Policy {
+	var first balancer.Picker
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		picker := byWeight(atLeast1)().Picker(set)
+		if first == nil {
+			first = picker
+		}
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) {
+			pick, err := first.Pick(r)
+			for _, e := range set {
+				if e.Addr == pick.Endpoint.Addr {
+					pick.Endpoint = e
+				}
+			}
+			return pick, err
+		})
+	})
+}
+
+// retriesEvenly knows weights, but not in a retry.
+func retriesEvenly() balancer.Policy {
+	weighted := byWeight(atLeast1)()
+	return policyFunc(func(set []balancer.Endpoint) balancer.Picker {
+		random := weighted.Picker(set)
+		return pickFunc(func(r balancer.Request) (balancer.Pick, error) {
+			if len(r.Tried) > 0 {
+				return good(set, r)
+			}
+			return random.Pick(r)
 		})
 	})
 }

@@ -3,6 +3,7 @@ package balancertest
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -131,6 +132,24 @@ func checkArguments(newPolicy func() balancer.Policy) error {
 	}
 	if !slices.Equal(tried, triedBehind) {
 		return fmt.Errorf("Request.Tried was changed to %v", tried)
+	}
+	return nil
+}
+
+// checkWeights has weights that nobody should give, and asks for every endpoint:
+// the lightest next to the heaviest too. The sum of them is more than an int.
+func checkWeights(newPolicy func() balancer.Policy) error {
+	for _, weights := range [][]int{
+		{0}, {-1, -1}, {1, 100_000}, {0, -1, 1, 2, 3},
+		{math.MinInt, math.MaxInt, 0, math.MaxInt, math.MinInt, math.MaxInt, 7},
+	} {
+		set := weighted(weights...)
+		picker := newPolicy().Picker(set)
+		for i := range 200 {
+			if err := exhaust(picker, set, client(i)); err != nil {
+				return fmt.Errorf("weights %v: %w", weights, err)
+			}
+		}
 	}
 	return nil
 }

@@ -2,11 +2,13 @@ package balancertest
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/usher-proxy/usher/balancer"
 )
@@ -37,6 +39,50 @@ func checkDone(newPolicy func() balancer.Policy) error {
 	for chunk := range slices.Chunk(picks, len(picks)/workers) {
 		wg.Go(func() {
 			for i, pick := range chunk {
+				finish(pick, []balancer.Outcome{connected, refused, {}}[i%3])
+			}
+		})
+	}
+	err := exhaust(picker, set, client(1)) // meanwhile
+	wg.Wait()
+	if err != nil {
+		return err
+	}
+	return exhaust(picker, set, client(1))
+}
+
+// checkAnswered lets every other connection get an answer, some at once and some
+// in another goroutine after their Picker was replaced, after times of any
+// length.
+func checkAnswered(newPolicy func() balancer.Policy) error {
+	p := newPolicy()
+	old := Endpoints(10)
+	oldPicker := p.Picker(old)
+	times := []time.Duration{0, -time.Second, 1, time.Millisecond, time.Minute, math.MaxInt64, math.MinInt64}
+	var late []balancer.Pick
+	for i := range 1000 {
+		pick, err := pickFrom(oldPicker, old, balancer.Request{Client: client(i)})
+		switch {
+		case err != nil:
+			return err
+		case i%3 == 0:
+			late = append(late, pick)
+			continue
+		case i%3 == 1 && pick.Answered != nil:
+			pick.Answered(times[i%len(times)])
+		}
+		finish(pick, connected)
+	}
+	set := endpointsFrom(5, 10) // half of them went
+	picker := p.Picker(set)
+
+	var wg sync.WaitGroup
+	for chunk := range slices.Chunk(late, len(late)/workers) {
+		wg.Go(func() {
+			for i, pick := range chunk {
+				if pick.Answered != nil {
+					pick.Answered(times[i%len(times)])
+				}
 				finish(pick, []balancer.Outcome{connected, refused, {}}[i%3])
 			}
 		})

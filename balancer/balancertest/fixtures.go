@@ -33,6 +33,15 @@ func endpointsFrom(first, n int) []balancer.Endpoint {
 	return all
 }
 
+// weighted returns an endpoint for each weight.
+func weighted(weights ...int) []balancer.Endpoint {
+	set := Endpoints(len(weights))
+	for i, w := range weights {
+		set[i].Weight = w
+	}
+	return set
+}
+
 // client returns the address of the i-th client.
 func client(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)})

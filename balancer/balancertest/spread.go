@@ -15,24 +15,19 @@ const (
 
 // Spreads checks that connections of many clients are shared out: every
 // endpoint gets its part, the part of a dead endpoint goes to all others, and
-// the first connections of many nodes do not meet at one endpoint. Not every
-// policy means to do that. The bounds are half and one and a half of the fair
-// part, over seven standard deviations of a random choice.
+// neither the first connections of many nodes nor those after each change of the
+// endpoints meet at one endpoint. Not every policy means to do that. The bounds are half and one and a half of the fair
+// part, over five standard deviations of a random choice.
 func Spreads(t *testing.T, newPolicy func() balancer.Policy) {
 	t.Helper()
-	for _, c := range spreads {
-		t.Run(c.name, func(t *testing.T) {
-			if err := c.within(patience, newPolicy); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	runAll(t, spreads, newPolicy)
 }
 
 var spreads = []check{
 	{"over all endpoints", spreadAll},
 	{"a dead endpoint's part over the others", spreadRetries},
 	{"the first pick of many nodes", spreadFirst},
+	{"the first pick after each change", spreadChanges},
 }
 
 func spreadAll(newPolicy func() balancer.Policy) error {
@@ -73,8 +68,8 @@ func spreadRetries(newPolicy func() balancer.Policy) error {
 }
 
 func spreadFirst(newPolicy func() balancer.Policy) error {
-	const nodes = 2500
-	set := Endpoints(spreadOver)
+	const nodes = 400
+	set := Endpoints(4)
 	count := map[netip.AddrPort]int{}
 	for i := range nodes {
 		pick, err := pickFrom(newPolicy().Picker(set), set, balancer.Request{Client: client(i)})
@@ -85,6 +80,22 @@ func spreadFirst(newPolicy func() balancer.Policy) error {
 		count[pick.Endpoint.Addr]++
 	}
 	return fair(count, set, nodes)
+}
+
+// spreadChanges has one connection between two changes.
+func spreadChanges(newPolicy func() balancer.Policy) error {
+	const changes = 400
+	p, set := newPolicy(), Endpoints(4)
+	count := map[netip.AddrPort]int{}
+	for i := range changes {
+		pick, err := pickFrom(p.Picker(set), set, balancer.Request{Client: client(i)})
+		if err != nil {
+			return err
+		}
+		finish(pick, connected)
+		count[pick.Endpoint.Addr]++
+	}
+	return fair(count, set, changes)
 }
 
 // fair says whether each endpoint got between a half and one and a half of its

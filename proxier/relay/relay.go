@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -19,8 +20,9 @@ type Result struct {
 	Client, Backend Side
 }
 
-// Side is how one side of the connection ended.
+// Side is how one side of the connection began and ended.
 type Side struct {
+	First time.Time     // when its first byte came, zero if none did
 	Close observe.Close // what the peer did
 	At    time.Time     // when, zero if it did nothing
 	Sent  observe.Close // what was sent to it
@@ -28,12 +30,26 @@ type Side struct {
 
 // Relay moves bytes between two connections until both sides are done.
 type Relay struct {
+	// OnAnswer, if not nil, is told when a backend's first byte comes: how long
+	// after the client's first byte, or after the relay with that backend began if
+	// that was later. It is called at most once, and must not block.
+	OnAnswer func(took time.Duration)
+
 	client, backend *side
 	halfClose       time.Duration
 	stalled         time.Duration
 	aborted         chan struct{} // closed by Abort
 
+	// These belong to the goroutine that calls Run.
+	upstream chan struct{} // closed when the client's direction has ended, nil while it does not run
+	in       int64         // bytes that it has moved
+	answer   *arrival      // what AwaitAnswer has found, nil if it was not asked
+	early    *EarlyEnd     // that this was an early end
+
 	mu       sync.Mutex
+	begun    time.Time
+	hold     *hold          // nil if nothing was ever held
+	recalled bool           // the client's direction is to end, for a replay
 	reason   observe.Reason // empty while nothing has gone wrong
 	errno    error
 	watchdog *time.Timer // nil while both sides are open
@@ -49,39 +65,72 @@ type side struct {
 // New prepares a relay. After one side has sent its FIN, the other one may be
 // silent for halfClose, and at most twice as long, before the connection ends.
 func New(client, backend *net.TCPConn, halfClose time.Duration) *Relay {
-	none := Side{Close: observe.CloseNone, Sent: observe.CloseNone}
 	return &Relay{
-		client:    &side{conn: client, Side: none, gone: observe.ClientGone, reset: observe.ClientReset},
-		backend:   &side{conn: backend, Side: none, gone: observe.BackendGone, reset: observe.BackendReset},
+		client:    &side{conn: client, Side: open, gone: observe.ClientGone, reset: observe.ClientReset},
+		backend:   newBackend(backend),
 		halfClose: halfClose,
 		stalled:   stalled,
 		aborted:   make(chan struct{}),
 	}
 }
 
+func newBackend(conn *net.TCPConn) *side {
+	return &side{conn: conn, Side: open, gone: observe.BackendGone, reset: observe.BackendReset}
+}
+
+// open is a side that has done nothing yet.
+var open = Side{Close: observe.CloseNone, Sent: observe.CloseNone}
+
 // Run relays until both directions have ended, and closes both connections.
 func (r *Relay) Run() Result {
-	var res Result
-	upstream := make(chan struct{})
-	go func() {
-		defer close(upstream)
-		res.In = r.copy(r.backend, r.client)
-	}()
-	res.Out = r.copy(r.client, r.backend)
-	<-upstream
+	r.letGo()
+	var out int64
+	if r.answer == nil {
+		r.start()
+		out = r.copy(r.client, r.backend)
+	} else {
+		out = r.rest(r.client, r.backend, *r.answer)
+	}
+	if r.upstream == nil { // recalled for a replay that was not to be
+		r.start()
+	}
+	<-r.upstream
+	return r.end(out)
+}
 
+// start begins to copy from the client, in a goroutine of its own.
+func (r *Relay) start() {
 	r.mu.Lock()
-	if r.watchdog != nil {
-		r.watchdog.Stop()
-		r.watchdog = nil
+	r.begun = time.Now()
+	move := r.copy
+	if r.hold != nil {
+		move = r.copyHeld
 	}
 	r.mu.Unlock()
-	r.close(r.client)
-	r.close(r.backend)
+	upstream := make(chan struct{})
+	r.upstream = upstream
+	go func() {
+		defer close(upstream)
+		r.in = move(r.backend, r.client)
+	}()
+}
+
+// end closes both connections after both directions have ended. An Abort from
+// now on only makes it faster.
+func (r *Relay) end(out int64) Result {
+	res := Result{In: r.in, Out: out}
+	r.mu.Lock()
+	r.unwatch()
+	if r.hold != nil {
+		r.hold.free()
+	}
 	res.Reason, res.Errno = r.reason, r.errno
+	r.mu.Unlock()
 	if res.Reason == "" {
 		res.Reason = observe.OK
 	}
+	r.close(r.client, res)
+	r.close(r.backend, res)
 	res.Client, res.Backend = r.client.Side, r.backend.Side
 	return res
 }
@@ -121,9 +170,19 @@ var past = time.Unix(1, 0)
 
 // copy moves one direction to its end and returns the bytes moved.
 func (r *Relay) copy(dst, src *side) int64 {
-	n, err := io.Copy(dst.conn, src.conn)
+	return r.rest(dst, src, r.await(src))
+}
+
+// rest is copy after the first byte of src has come, or its end.
+func (r *Relay) rest(dst, src *side, first arrival) (n int64) {
+	at, err := src, first.err
+	if first.byte {
+		if n, err = io.Copy(dst.conn, src.conn); err != nil {
+			at = culprit(dst, src, err)
+		}
+	}
 	if err != nil {
-		r.failed(dst, src, err)
+		r.failed(at, err)
 	} else {
 		r.ended(dst, src)
 	}
@@ -138,12 +197,13 @@ func (r *Relay) ended(dst, src *side) {
 	if r.reason != "" {
 		return
 	}
-	if src.Sent == observe.CloseNone && isClosed(src.conn) {
-		// A reset looks like this too, when a write was told of it first.
+	if r.looksReset(src) {
 		r.blame(src, syscall.ECONNRESET)
 		return
 	}
-	src.Close, src.At = observe.CloseFIN, time.Now()
+	if src.Close == observe.CloseNone { // else it was passed on to another backend before
+		src.Close, src.At = observe.CloseFIN, time.Now()
+	}
 	dst.conn.CloseWrite()
 	dst.Sent = observe.CloseFIN
 	if dst.Close == observe.CloseNone {
@@ -151,13 +211,17 @@ func (r *Relay) ended(dst, src *side) {
 	}
 }
 
+// looksReset tells a reset from a FIN: it looks the same to a read when a write
+// was told of it first. The caller holds r.mu.
+func (r *Relay) looksReset(s *side) bool {
+	return s.Sent == observe.CloseNone && isClosed(s.conn)
+}
+
 // watch ends the relay when no byte has been moved for a whole interval. The
 // caller holds r.mu. A read deadline would not do: a peer that reads nothing
 // blocks the write, and a write deadline would lose what is in the pipe.
 func (r *Relay) watch(interval time.Duration, reason observe.Reason) {
-	if r.watchdog != nil {
-		r.watchdog.Stop()
-	}
+	r.unwatch()
 	var watchdog *time.Timer
 	before := r.moved()
 	watchdog = time.AfterFunc(interval, func() {
@@ -180,16 +244,29 @@ func (r *Relay) watch(interval time.Duration, reason observe.Reason) {
 	r.watchdog = watchdog
 }
 
+func (r *Relay) unwatch() {
+	if r.watchdog != nil {
+		r.watchdog.Stop()
+		r.watchdog = nil
+	}
+}
+
 // moved counts the bytes that have come from and gone to both sides.
 func (r *Relay) moved() uint64 { return moved(r.client.conn) + moved(r.backend.conn) }
 
-// failed is called when a copy ended with an error.
-func (r *Relay) failed(dst, src *side, err error) {
+// failed is called when a copy ended with an error, of this side.
+func (r *Relay) failed(s *side, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.reason == "" { // else it is a consequence of what ended it
-		r.blame(culprit(dst, src, err), err)
+	if !r.isConsequence(err) {
+		r.blame(s, err)
 	}
+}
+
+// isConsequence tells an error of a copy that was made to end. The caller holds
+// r.mu.
+func (r *Relay) isConsequence(err error) bool {
+	return r.reason != "" || r.recalled && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // blame ends the relay because of one side. That side is still read to its end,
@@ -197,20 +274,35 @@ func (r *Relay) failed(dst, src *side, err error) {
 // delivered any more. The caller holds r.mu.
 func (r *Relay) blame(s *side, err error) {
 	r.errno, s.At = err, time.Now()
-	switch {
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		r.reason, s.Close = s.reset, observe.CloseRST
-	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		r.reason, s.Close = s.gone, observe.CloseTimeout
-	case errors.Is(err, syscall.ECONNABORTED):
-		r.reason, s.Close = observe.SocketDestroyed, observe.CloseLocal
+	how := closeOf(err)
+	switch how {
+	case observe.CloseRST:
+		r.reason = s.reset
+	case observe.CloseTimeout:
+		r.reason = s.gone
+	case observe.CloseLocal:
+		r.reason = observe.SocketDestroyed
 	default:
 		r.reason = observe.InternalError
 		r.interrupt()
 		return
 	}
+	s.Close = how
 	r.opposite(s).conn.SetReadDeadline(past)
 	r.watch(r.stalled, r.reason)
+}
+
+// closeOf is what the kernel's error of a connection says of its peer's end.
+func closeOf(err error) observe.Close {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return observe.CloseRST
+	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return observe.CloseTimeout
+	case errors.Is(err, syscall.ECONNABORTED):
+		return observe.CloseLocal
+	}
+	return observe.CloseNone
 }
 
 func (r *Relay) opposite(s *side) *side {
@@ -222,13 +314,13 @@ func (r *Relay) opposite(s *side) *side {
 
 // close closes one side: in good order if both sides ended so, else with a
 // reset, which must not overtake what was sent before it.
-func (r *Relay) close(s *side) {
-	if r.reason == "" {
+func (r *Relay) close(s *side, res Result) {
+	if res.Reason == observe.OK {
 		s.conn.Close()
 		return
 	}
 	if s.Close == observe.CloseNone || s.Close == observe.CloseFIN {
-		if r.errno != nil {
+		if res.Errno != nil {
 			waitSent(s.conn, r.stalled, r.aborted)
 		}
 		s.conn.SetLinger(0)

@@ -272,11 +272,14 @@ func TestResetEndsAConnectionWithAStalledPeer(t *testing.T) {
 	}
 }
 
-func flood(c *net.TCPConn) {
+// flood writes until it must not, and returns how much it was.
+func flood(c *net.TCPConn) (n int) {
 	chunk := make([]byte, 64<<10)
 	for {
-		if _, err := c.Write(chunk); err != nil {
-			return
+		wrote, err := c.Write(chunk)
+		n += wrote
+		if err != nil {
+			return n
 		}
 	}
 }

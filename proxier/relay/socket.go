@@ -3,11 +3,36 @@ package relay
 import (
 	"errors"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// readable waits until conn has a byte to read, and does not take it; false is
+// for the peer's FIN. An error is taken from the socket: the next who asks sees a
+// FIN.
+func readable(conn *net.TCPConn) (bool, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var peeked error
+	var n int
+	buf := make([]byte, 1)
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, peeked = unix.Recvfrom(int(fd), buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		for peeked == unix.EINTR {
+			n, _, peeked = unix.Recvfrom(int(fd), buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		}
+		return peeked != unix.EAGAIN
+	})
+	if err == nil {
+		err = os.NewSyscallError("recvfrom", peeked)
+	}
+	return err == nil && n > 0, err
+}
 
 // culprit finds the side whose connection has ended. The error of a splice does
 // not tell which of the two it was, their TCP states do.

@@ -99,6 +99,7 @@ type attempt struct {
 	Duration float64 `json:"dur_ms"`
 	Result   Reason  `json:"result"`
 	Errno    string  `json:"errno,omitempty"`
+	Hedged   bool    `json:"hedged,omitempty"`
 }
 
 // attempts prints as a JSON list in a JSON log, and compactly in a text log.
@@ -107,7 +108,7 @@ type attempts []attempt
 func (r *Record) attempts() attempts {
 	list := make(attempts, len(r.Attempts))
 	for i, a := range r.Attempts {
-		list[i] = attempt{a.Backend.String(), a.Pod, milliseconds(a.Start), milliseconds(a.Duration), a.Result, a.Errno}
+		list[i] = attempt{a.Backend.String(), a.Pod, milliseconds(a.Start), milliseconds(a.Duration), a.Result, a.Errno, a.Hedged}
 	}
 	return list
 }

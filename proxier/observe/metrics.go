@@ -191,6 +191,7 @@ func (p *PortMetrics) closed(r *Record) {
 func (p *PortMetrics) connectionClosed(r *Record) {
 	p.bytesIn.Add(float64(r.BytesIn))
 	p.bytesOut.Add(float64(r.BytesOut))
+	failed := false
 	for i, a := range r.Attempts {
 		p.all.attempts.WithLabelValues(p.namespace, p.service, p.port, p.protocol, string(a.Result)).Inc()
 		if i > 0 {
@@ -199,8 +200,9 @@ func (p *PortMetrics) connectionClosed(r *Record) {
 		if a.Result == OK {
 			p.all.connect.Observe(a.Duration.Seconds())
 		}
+		failed = failed || a.Result != OK && a.Result != Superseded
 	}
-	if len(r.Attempts) > 1 && r.Backend.Addr.IsValid() {
+	if failed && r.Backend.Addr.IsValid() {
 		p.retried.Inc()
 	}
 }

@@ -100,7 +100,7 @@ func TestEveryReasonHasAMeaning(t *testing.T) {
 	for _, r := range []Reason{
 		OK, ClientReset, ClientGone, BackendRefused, BackendUnreachable, ConnectTimeout, BackendReset, BackendGone,
 		HalfCloseTimeout, RetriesExhausted, NoEndpoints, DirectAccess, SourceDenied, LimitGlobal, LimitService, LimitBackend, LimitClient, RateLimited, BackendResetEarly, EndpointUnhealthy, OutOfFiles, OutOfMemory,
-		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, Shutdown, SocketDestroyed, InternalError,
+		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, Shutdown, SocketDestroyed, Superseded, InternalError,
 	} {
 		if len(r.Code()) != 2 || r.Side() == "" || r.Phase() == "" || r.Text() == "" {
 			t.Errorf("%s: %+v", r, meanings[r])

@@ -39,6 +39,7 @@ const (
 	ServiceRemoved     Reason = "service_removed"
 	Shutdown           Reason = "shutdown"
 	SocketDestroyed    Reason = "socket_destroyed"
+	Superseded         Reason = "superseded" // of an attempt, never of a connection
 	InternalError      Reason = "internal_error"
 )
 
@@ -94,6 +95,7 @@ var meanings = map[Reason]meaning{
 	ServiceRemoved:     {"DS", SideProxy, "drain", "the Service no longer has this port"},
 	Shutdown:           {"KS", SideProxy, "drain", "usher stopped"},
 	SocketDestroyed:    {"KD", SideProxy, "data", "somebody destroyed the socket"},
+	Superseded:         {"--", SideNone, "connect", "another attempt was faster"},
 	InternalError:      {"II", SideProxy, "data", "usher itself failed"},
 }
 

@@ -17,6 +17,9 @@ type Attempt struct {
 	Result Reason
 	// Errno is the kernel's name of the error (ECONNREFUSED), empty if none.
 	Errno string
+	// Hedged says that it began while another attempt was still waiting for an
+	// answer.
+	Hedged bool
 }
 
 // Close is how one side of a connection ended.

@@ -52,7 +52,7 @@ func (r *Record) datagrams() string {
 
 // failures tells the attempts before the one that succeeded.
 func (r *Record) failures() string {
-	failed := slices.DeleteFunc(slices.Clone(r.Attempts), func(a Attempt) bool { return a.Result == OK })
+	failed := slices.DeleteFunc(slices.Clone(r.Attempts), func(a Attempt) bool { return a.Result == OK || a.Result == Superseded })
 	if len(failed) == 0 {
 		return ""
 	}

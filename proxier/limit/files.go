@@ -1,0 +1,60 @@
+package limit
+
+import "golang.org/x/sys/unix"
+
+// What connections and listeners take of the files that a process may have open.
+const (
+	FilesPerConnection = 6 // two sockets and, while it splices, two pipes
+	FilesPerListener   = 2 // its socket, and a duplicate to accept from
+
+	// Reserve is how many files are for everything else: connections to the API
+	// server, netlink, the pipes of iptables, health, metrics, the admin socket, logs,
+	// and Unjudged.
+	Reserve = 256
+
+	// Unjudged is how many connections may be accepted and not yet have reached
+	// Gate.Enter. Whoever accepts has to stop there: in a flood it is much faster than
+	// the goroutines that are to judge, and what it accepts takes files that no limit
+	// knows of.
+	Unjudged = 64
+)
+
+const (
+	fewestConnections = 16
+	mostWaiting       = 4096 // in the process: each also takes some 10 kB of memory
+)
+
+// Files is how many files this process may have open now: its soft limit,
+// RLIMIT_NOFILE in getrlimit(2), which somebody else can change at any time
+// (prlimit(1)).
+//
+// There is no need to raise it to the hard limit: Go does so before main, to one less
+// than that ($GOROOT/src/syscall/rlimit.go and https://go.dev/issue/46279), and gives
+// child processes the one that we were started with. Only the hard limit has to be
+// high enough (LimitNOFILE= in systemd.exec(5)).
+func Files() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		limit.Cur = 1024
+	}
+	return int(min(limit.Cur, 1<<30))
+}
+
+// Free is how many files are left for connections and UDP sessions beside so many
+// listening sockets. It is less than zero if there are too many of these already.
+func Free(listeners int) int { return Files() - Reserve - listeners*FilesPerListener }
+
+// RoomIn is how many connections fit into so many files. A sixteenth of them is for
+// those that wait, which have no file but the client's socket.
+//
+// Whatever the number, 16 connections fit. With 0 to 96 files they take up to 96 out
+// of the Reserve and leave 160 of it: a Service that answers few is better than one
+// that answers nobody. Less than 0 is a process that should have fewer listening
+// sockets, or none: one is to be opened only if the Reserve stays free.
+func RoomIn(files int) Room {
+	waiting := min(max(files/16, 0), mostWaiting)
+	return Room{
+		Connections: max((files-waiting)/FilesPerConnection, fewestConnections),
+		Waiting:     waiting,
+	}
+}

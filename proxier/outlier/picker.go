@@ -1,0 +1,98 @@
+package outlier
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/usher-proxy/usher/balancer"
+)
+
+// picker follows the health of its set.
+type picker struct{ now atomic.Pointer[choice] }
+
+// choice is a set as it is for the moment. It is never changed.
+type choice struct {
+	in       balancer.Picker
+	last     balancer.Picker // chooses among the withheld, nil if there are none
+	withheld map[netip.AddrPort]bool
+}
+
+// Pick asks for one that is in, or if all those were tried, for any other.
+func (p *picker) Pick(r balancer.Request) (balancer.Pick, error) {
+	c := p.now.Load()
+	pick, err := c.in.Pick(r)
+	if err != nil && c.last != nil {
+		return c.last.Pick(r)
+	}
+	return pick, err
+}
+
+// set is one of the sets of endpoints of a Service port, such as those of this
+// node. Its fields do not change, but for built and picker.now, which belong to
+// whoever holds Detector.building.
+type set struct {
+	build     func([]balancer.Endpoint) balancer.Picker
+	endpoints []balancer.Endpoint
+	members   []*endpoint // in the same order
+	picker    *picker
+	built     []*endpoint // what was withheld when its Picker was made
+}
+
+// most is how many of the set may be withheld. A share such as 0.29 of 100 is not
+// to become 28 by what floats lack.
+func (s *set) most(p Passive) int {
+	n := len(s.members)
+	return max(min(int(p.MaxEjected*float64(n)+1e-9), n-1), 0)
+}
+
+// withheld are those who have been out for the longest, as many as may be.
+func (s *set) withheld(p Passive) []*endpoint {
+	var out []*endpoint
+	for _, e := range s.members {
+		if e.out() {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b *endpoint) int {
+		if a.order < b.order {
+			return -1
+		}
+		return 1
+	})
+	return out[:min(len(out), s.most(p))]
+}
+
+// rebuild makes the Picker for when these are withheld.
+func (s *set) rebuild(withheld []*endpoint) {
+	c := &choice{}
+	in := s.endpoints
+	if len(withheld) > 0 {
+		c.withheld = make(map[netip.AddrPort]bool, len(withheld))
+		for _, e := range withheld {
+			c.withheld[e.addr] = true
+		}
+		in = make([]balancer.Endpoint, 0, len(s.endpoints)-len(withheld))
+		out := make([]balancer.Endpoint, 0, len(withheld))
+		for _, e := range s.endpoints {
+			if c.withheld[e.Addr] {
+				out = append(out, e)
+			} else {
+				in = append(in, e)
+			}
+		}
+		c.last = lastResort.Picker(out)
+	}
+	c.in = s.build(in)
+	s.built = withheld
+	s.picker.now.Store(c)
+}
+
+// lastResort remembers nothing, so that one does for all.
+var lastResort = func() balancer.Policy {
+	policy, err := balancer.New("random")
+	if err != nil {
+		panic(err) // it is built in
+	}
+	return policy
+}()

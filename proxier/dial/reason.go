@@ -1,0 +1,85 @@
+package dial
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/observe"
+)
+
+// ResultOf names what one attempt, or a search without any, has ended with.
+func ResultOf(err error) observe.Reason {
+	var ours setupError
+	switch {
+	case err == nil:
+		return observe.OK
+	case errors.Is(err, context.Canceled):
+		return observe.Shutdown
+	case errors.Is(err, balancer.ErrNoEndpoints):
+		return observe.NoEndpoints
+	case errors.Is(err, ErrEndpointsFull):
+		return observe.LimitBackend
+	case errors.Is(err, ErrNoAttemptLeft), errors.Is(err, ErrBudgetSpent):
+		return observe.RetriesExhausted
+	case errors.As(err, &ours):
+		return observe.InternalError
+	}
+	reason := observe.ReasonOf(err)
+	var timeout interface{ Timeout() bool }
+	if reason == observe.InternalError && errors.As(err, &timeout) && timeout.Timeout() {
+		return observe.ConnectTimeout
+	}
+	return reason
+}
+
+// Outcome is the reason of a connection for which no endpoint was found: that of
+// the error of Dial, or observe.RetriesExhausted if more than one endpoint was
+// tried.
+func Outcome(attempts []observe.Attempt, err error) observe.Reason {
+	reason := ResultOf(err)
+	tried := 0
+	for _, a := range attempts {
+		if !passes(a.Result) {
+			tried++
+		}
+	}
+	if tried > 1 && (blames(reason) || reason == observe.OutOfPorts) {
+		return observe.RetriesExhausted
+	}
+	return reason
+}
+
+// passes tells a fault of this process that may be gone in a moment, and that
+// another endpoint cannot mend.
+func passes(r observe.Reason) bool { return r == observe.OutOfFiles || r == observe.OutOfMemory }
+
+// blames tells a fault of the endpoint, or of the way to it.
+func blames(r observe.Reason) bool {
+	return r == observe.BackendRefused || r == observe.BackendUnreachable || r == observe.ConnectTimeout
+}
+
+// include says whether another endpoint may follow on a failure. Running out of
+// local ports is one per endpoint: another one may always do.
+func (f Failures) include(r observe.Reason) bool {
+	switch r {
+	case observe.BackendRefused:
+		return f&Refused != 0
+	case observe.BackendUnreachable:
+		return f&Unreachable != 0
+	case observe.ConnectTimeout:
+		return f&Timeout != 0
+	}
+	return r == observe.OutOfPorts
+}
+
+func errnoName(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return unix.ErrnoName(errno)
+	}
+	return ""
+}

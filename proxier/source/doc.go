@@ -49,4 +49,5 @@
 //	merge.go        files become one state: who wins, and what stays
 //	claims.go       frontends that only one Service may have
 //	problems.go     each mistake is told once, and once more when it is mended
+//	lint.go         the same mistakes, for one who only wants to know them
 package source

@@ -27,7 +27,8 @@ const (
 
 // events writes Kubernetes Events. The correlator folds repeated ones into
 // one with a count, many similar ones into a summary, and lets one object have
-// 25 in a burst and then one in five minutes.
+// 25 in a burst and then one in five minutes. Those that every node has to tell
+// are told by the first of them alone; see everyNode.
 //
 // record.EventBroadcaster would bring a queue and goroutines of its own that
 // nobody can wait for; here there is one of each.
@@ -66,13 +67,11 @@ func (e *events) event(about Ref, reason, message string) *corev1.Event {
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault // where the Events of cluster-scoped objects are kept
 	}
+	uid := e.uidOf(about)
 	return &corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace,
-			Name:      eventutil.GenerateEventName(about.Name, now.UnixNano()),
-		},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: eventName(about, uid, reason, message, now.Time)},
 		InvolvedObject: corev1.ObjectReference{
-			Kind: about.Kind, APIVersion: about.apiVersion(), Namespace: about.Namespace, Name: about.Name, UID: e.uidOf(about),
+			Kind: about.Kind, APIVersion: about.apiVersion(), Namespace: about.Namespace, Name: about.Name, UID: uid,
 		},
 		Type:           corev1.EventTypeWarning,
 		Reason:         reason,
@@ -80,6 +79,25 @@ func (e *events) event(about Ref, reason, message string) *corev1.Event {
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 		Source: e.source, ReportingController: e.source.Component, ReportingInstance: e.source.Host,
 	}
+}
+
+// everyNode are the reasons of events that follow from the object alone, and that
+// the usher of every node has to tell for that: of a thousand nodes one is to
+// write them. So they have names that all nodes find, the API server accepts the
+// first, and to the others it says that there is one already. They have no counts,
+// which would be written by all, and are in no summary, which would have a name of
+// its own on each node.
+var everyNode = map[string]bool{"InvalidUsherAnnotation": true}
+
+// eventName is the same on every node, and again after a restart, for events that
+// everyNode tells.
+func eventName(about Ref, uid types.UID, reason, message string, now time.Time) string {
+	unique := now.UnixNano()
+	if everyNode[reason] {
+		what := strings.Join([]string{string(uid), reason, message}, "\x00")
+		unique = int64(hash([]byte(what)) >> 1) // no sign, which is not for names
+	}
+	return eventutil.GenerateEventName(about.Name, unique)
 }
 
 // run writes events until ctx is done. Those that still wait then are dropped.
@@ -90,9 +108,13 @@ func (e *events) run(ctx context.Context) {
 			return
 		case event := <-e.queue:
 			result, err := e.correlator.EventCorrelate(event)
-			if err == nil && !result.Skip {
-				e.writeWithRetry(ctx, result)
+			if err != nil || result.Skip {
+				continue
 			}
+			if everyNode[event.Reason] {
+				result.Event = event // neither counted nor summed up
+			}
+			e.writeWithRetry(ctx, result)
 		}
 	}
 }

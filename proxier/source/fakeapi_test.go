@@ -276,6 +276,10 @@ func (f *fakeAPI) takeEvent(w http.ResponseWriter, r *http.Request) {
 		f.t.Errorf("not an event: %v, %v", object, err)
 		return
 	}
+	if slices.ContainsFunc(f.events, func(e corev1.Event) bool { return e.Namespace == event.Namespace && e.Name == event.Name }) {
+		f.fail(w, apierrors.NewAlreadyExists(schema.GroupResource{Resource: "events"}, event.Name))
+		return
+	}
 	event.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Event"}
 	f.events = append(f.events, *event)
 	f.moved.Broadcast()

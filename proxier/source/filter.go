@@ -17,6 +17,9 @@ const labelProxyName = "service.kubernetes.io/service-proxy-name"
 type filter struct {
 	services labels.Selector
 	slices   labels.Selector
+	// unallocated lets Services be without clusterIP, as they are on their way to an
+	// API server.
+	unallocated bool
 }
 
 // ordinaryServices is the filter of the proxy that serves all Services which

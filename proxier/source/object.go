@@ -3,6 +3,7 @@ package source
 import (
 	"encoding/json"
 	"hash/fnv"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -63,7 +64,11 @@ func readService(d *decoder, it item) {
 	o := object{id: identity{"Service", s.Namespace, s.Name}}
 	if d.ours.wantsService(s) {
 		o.service = s
-		d.fromFile(it, o, s, validateService(s))
+		faults := validateService(s)
+		if d.ours.unallocated {
+			faults = slices.DeleteFunc(faults, func(f fault) bool { return f.message == noClusterIP })
+		}
+		d.fromFile(it, o, s, faults)
 		return
 	}
 	d.fromFile(it, o, s, validateMeta(s, isServiceName))

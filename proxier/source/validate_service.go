@@ -28,9 +28,11 @@ func validateService(s *corev1.Service) checks {
 	return c
 }
 
+const noClusterIP = "needs an address: nothing allocates one here"
+
 func (c *checks) clusterIPs(spec *field.Path, s *corev1.ServiceSpec) {
 	if s.ClusterIP == "" {
-		c.refuse(spec.Child("clusterIP"), "needs an address: nothing allocates one here")
+		c.refuse(spec.Child("clusterIP"), noClusterIP)
 		return
 	}
 	if s.ClusterIPs[0] != s.ClusterIP {

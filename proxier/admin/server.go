@@ -1,0 +1,100 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// View is what can be seen at a path.
+type View struct {
+	Parameters []string // of the query
+	// Show returns what becomes the JSON. It may be called from several goroutines. An
+	// *Error says itself which status it has; any other is ours.
+	Show func(url.Values) (any, error)
+}
+
+// Error is an answer that is none.
+type Error struct {
+	Status  int    `json:"-"` // of HTTP
+	Message string `json:"error"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+const (
+	// connectionLimit is how many clients there may be at a time; those beyond are
+	// hung up on.
+	connectionLimit = 64
+	requestTimeout  = 10 * time.Second
+	answerTimeout   = 30 * time.Second
+	idleTimeout     = time.Minute
+	headerBytes     = 8 << 10
+)
+
+// Server serves views by their paths.
+func Server(views map[string]View) *http.Server {
+	var open atomic.Int64
+	return &http.Server{
+		Handler:     handler(views),
+		ReadTimeout: requestTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: headerBytes,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				if open.Add(1) > connectionLimit {
+					c.Close()
+				}
+			case http.StateClosed, http.StateHijacked:
+				open.Add(-1)
+			}
+		},
+	}
+}
+
+type handler map[string]View
+
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status := http.StatusOK
+	answer, err := h.answer(w, r)
+	body, failed := json.Marshal(answer)
+	if err = errors.Join(err, failed); err != nil {
+		e := &Error{http.StatusInternalServerError, err.Error()}
+		errors.As(err, &e)
+		status = e.Status
+		body, _ = json.Marshal(e)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}
+
+func (h handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
+	view, found := h[r.URL.Path]
+	if !found {
+		return nil, &Error{http.StatusNotFound, fmt.Sprintf("there is no %q", r.URL.Path)}
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return nil, &Error{http.StatusMethodNotAllowed, fmt.Sprintf("%s is for GET", r.URL.Path)}
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, &Error{http.StatusBadRequest, err.Error()}
+	}
+	for name := range query {
+		if !slices.Contains(view.Parameters, name) {
+			return nil, &Error{http.StatusBadRequest,
+				fmt.Sprintf("%s has no parameter %q, only: %s", r.URL.Path, name, strings.Join(view.Parameters, ", "))}
+		}
+	}
+	return view.Show(query)
+}

@@ -70,7 +70,7 @@ func TestSilentSocketKeepsEstablishedConnections(t *testing.T) {
 	s := loopbackSocket(t)
 	accepted := make(chan *net.TCPConn, 1)
 	s.give(serving, func(c *net.TCPConn) { accepted <- c }, ignore)
-	client, err := dial(s.addr)
+	client, err := dialTCP(s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}

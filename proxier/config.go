@@ -1,7 +1,6 @@
 package proxier
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -10,9 +9,9 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
-	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // Config is everything that a Proxier needs. All fields are required unless
@@ -53,29 +52,35 @@ type Config struct {
 	// spec.externalIPs. Empty: none.
 	AllowExternalIPs []netip.Prefix
 
-	// Balancer names the policy of every Service port.
-	Balancer string
-	// Policies are further policies by name. May be nil.
+	// Service is what a Service gets that does not ask for anything else by
+	// annotations.
+	Service annotation.Settings
+	// Policies are balancer policies beside the built-in ones, by the names that
+	// Service.Balancer and annotations may give. May be nil.
 	Policies map[string]func() balancer.Policy
 
-	// UDP bounds the sessions of each UDP Service port that does not say otherwise.
-	UDP udp.Limits
+	// MaxConnections is how many there may be in all; 0: as many as the files allow
+	// that this process may open.
+	MaxConnections int
 	// MaxUDPSessions is how many there may be in all; 0: half of the files that this
 	// process may open.
 	MaxUDPSessions int
 
-	Retry            Retry
-	HalfCloseTimeout time.Duration // how long one half of a connection may be silent after the other closed
-	MinSyncPeriod    time.Duration // between two passes in a burst of changes
-	SyncPeriod       time.Duration // between two passes when nothing changes
-	DrainTimeout     time.Duration // for connections to end by themselves when stopping
+	MinSyncPeriod time.Duration // between two passes in a burst of changes
+	SyncPeriod    time.Duration // between two passes when nothing changes
+	DrainTimeout  time.Duration // for connections to end by themselves when stopping
 
 	// HealthzAddress and MetricsAddress are host:port; empty serves none.
 	HealthzAddress, MetricsAddress string
-	// BindHardFail makes Run fail if one of them cannot be listened on.
+	// AdminSocket is the path of the unix socket that shows what this Proxier does;
+	// empty serves none.
+	AdminSocket string
+	// BindHardFail makes Run fail if one of these cannot be listened on.
 	BindHardFail bool
 	// Profiling serves /debug/pprof with the metrics.
 	Profiling bool
+	// Version is what this program calls itself to those who ask. May be empty.
+	Version string
 	// Configz is what /configz shows, by kind. May be nil.
 	Configz map[string]any
 }
@@ -105,21 +110,4 @@ type NodePortAddresses struct {
 	Localhost bool
 	// NotLocalhost leaves the loopback addresses out whatever else is chosen.
 	NotLocalhost bool
-}
-
-// newPolicy returns the maker of policies of the configured name.
-func (c *Config) newPolicy() (func() balancer.Policy, error) {
-	if custom := c.Policies[c.Balancer]; custom != nil {
-		return custom, nil
-	}
-	if _, err := balancer.New(c.Balancer); err != nil {
-		return nil, err
-	}
-	return func() balancer.Policy {
-		p, err := balancer.New(c.Balancer)
-		if err != nil {
-			panic(fmt.Sprintf("balancer.New(%q) failed after it had succeeded: %v", c.Balancer, err))
-		}
-		return p
-	}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -12,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/annotation"
+	"github.com/usher-proxy/usher/proxier/dial"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/relay"
 )
@@ -23,49 +27,51 @@ type connection struct {
 	client *net.TCPConn
 	record *observe.Record
 	// What admit found out.
-	set           Set // the endpoints to choose from
-	proxyProtocol byte
-	keepSource    bool // the endpoint is promised the client's address
+	set        Set // the endpoints to choose from
+	settings   *annotation.Settings
+	keepSource bool // the endpoint is promised the client's address
+	visit      limit.Visit
 
 	mu      sync.Mutex
 	aborted observe.Reason // why it was aborted, empty if it was not
-	cancel  func()         // ends the dialling, while it is in that phase
+	cancel  func()         // ends the waiting or dialling, while it is in that phase
 	relay   *relay.Relay   // once both sides are connected
+	to      netip.AddrPort // the endpoint, likewise
 }
 
 // serve is the life of a connection. Whatever happens in it, the sockets are
 // closed and there is one record.
 func (c *connection) serve() {
 	defer c.end()
-	if reason, err := c.admit(); reason != observe.OK {
+	if reason, err := c.judge(); reason != observe.OK {
 		c.refuse(reason, err)
 		return
 	}
-	backend, done := c.connect()
-	if backend == nil {
+	if err := c.during(c.enter); err != nil {
+		c.refuse(c.reasonOf(err), err)
 		return
 	}
-	defer done(balancer.Outcome{Connect: c.record.Connect})
-	if err := c.announce(backend); err != nil {
-		backend.Close()
-		c.refuse(observe.BackendReset, err)
+	defer c.visit.Leave()
+	found, err := c.connect(nil)
+	if err != nil {
+		c.refuse(c.reasonOf(err), err)
 		return
 	}
-	c.run(backend)
+	c.run(found)
 }
 
-func (c *connection) announce(backend *net.TCPConn) error {
-	if c.proxyProtocol == 0 {
-		return nil
-	}
-	return announce(backend, c.proxyProtocol, c.record.Client, c.record.VIP)
+// judge is admit for one of those that were accepted and wait for it.
+func (c *connection) judge() (observe.Reason, error) {
+	defer func() { <-c.unjudged }()
+	return c.admit()
 }
 
 // admit finds out what the client has dialled, and whether it may.
 func (c *connection) admit() (observe.Reason, error) {
 	r, current := c.record, c.current.Load()
 	port := current.port
-	r.Family, r.Balancer = int(port.Family), c.balancerName
+	c.settings = &port.Settings
+	r.Family, r.Balancer = int(port.Family), c.settings.Balancer
 	r.Client = addrPort(c.client.RemoteAddr())
 	r.Listener = addrPort(c.client.LocalAddr())
 	client := c.clients.Load().kind(r.Client.Addr())
@@ -83,59 +89,209 @@ func (c *connection) admit() (observe.Reason, error) {
 	if c.set == "" {
 		c.set = frontend.Policy.set(client.here())
 	}
-	c.proxyProtocol, c.keepSource = port.ProxyProtocol, frontend.promisesSource()
+	c.keepSource = frontend.promisesSource()
 	r.Set, r.Eligible = string(c.set), len(port.eligible(c.set).Endpoints)
 	if !port.admits(r.Client.Addr(), frontend) {
 		return observe.SourceDenied, nil
 	}
-	if r.GlobalActive > c.connections.limit() {
-		return observe.LimitGlobal, nil
-	}
 	return observe.OK, nil
 }
 
-// connect finds an endpoint that can be connected to. It returns nil after
-// having refused the client if there is none.
-func (c *connection) connect() (*net.TCPConn, func(balancer.Outcome)) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	if !c.setCancel(cancel) {
-		c.refuse(observe.Shutdown, nil)
-		return nil, nil
+// enter passes the limits on connections, or waits for its turn.
+func (c *connection) enter(ctx context.Context) (err error) {
+	start := time.Now()
+	c.visit, err = c.shared.gate.Enter(ctx, c.record.Client.Addr())
+	c.record.Waited = time.Since(start)
+	return err
+}
+
+// during runs a phase that abort can end.
+func (c *connection) during(phase func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	if !c.setCancel(func() { cancel(errAborted) }) {
+		return errAborted
 	}
-	backend, pick, err := c.dialer.dial(ctx, c.picker, c.sourceOf, c.record)
-	c.setCancel(nil)
-	if err != nil {
-		reason := outcome(c.record.Attempts, err)
-		if aborted := c.abortReason(); aborted != "" {
-			reason = aborted
+	defer c.setCancel(nil)
+	return phase(ctx)
+}
+
+// errAborted is the cause of a phase that abort has ended.
+var errAborted = errors.New("aborted")
+
+// connect finds an endpoint that can be connected to, and tells it the client's
+// address if it is to know. It asks no endpoint that is among tried.
+func (c *connection) connect(tried []netip.AddrPort) (found dial.Result, err error) {
+	err = c.during(func(ctx context.Context) error {
+		found, err = c.search(ctx, tried)
+		return err
+	})
+	if err == nil {
+		err = c.announce(found)
+	}
+	return found, err
+}
+
+// search dials. Where each endpoint has all the connections that it may, it waits
+// for one of them as long as the Service allows.
+func (c *connection) search(ctx context.Context, tried []netip.AddrPort) (dial.Result, error) {
+	call := dial.Call{
+		Client: c.record.Client.Addr(), Start: c.record.Start, Retry: c.settings.Retry,
+		Picker: c.picker, From: c.sourceOf, Admit: c.shared.gate.Endpoint, Report: c.report,
+		Budget: c.shared.retries, Exclude: tried,
+	}
+	for {
+		found, err := c.dialer.Dial(ctx, call)
+		c.noteSearch(found)
+		if !errors.Is(err, dial.ErrEndpointsFull) {
+			return found, err
 		}
-		c.refuse(reason, err)
-		return nil, nil
+		if err := c.awaitEndpoint(ctx, &call); err != nil {
+			return found, err
+		}
 	}
+}
+
+// report tells what an attempt says of its endpoint. Where an early end counts, that
+// it was connected to does not say that it is well.
+func (c *connection) report(endpoint netip.AddrPort, err error) {
+	if err != nil || !c.replays() {
+		c.health.Report(endpoint, err)
+	}
+}
+
+// replays says whether what an endpoint ends without an answer goes to another one.
+func (c *connection) replays() bool { return c.settings.Retry.On&dial.ResetEarly != 0 }
+
+// awaitEndpoint waits until one of the endpoints has room, and keeps that for the
+// call.
+func (c *connection) awaitEndpoint(ctx context.Context, call *dial.Call) error {
+	start := time.Now()
+	free, leave, err := c.visit.WaitEndpoint(ctx, c.endpoints())
+	c.record.Waited += time.Since(start)
+	if err != nil || !free.IsValid() {
+		return err
+	}
+	call.Admit = func(e netip.AddrPort) (func(), bool) {
+		if e == free && leave != nil {
+			mine := leave
+			leave = nil
+			return mine, true
+		}
+		return c.shared.gate.Endpoint(e)
+	}
+	return nil
+}
+
+// noteSearch puts what became of a search into the record.
+func (c *connection) noteSearch(found dial.Result) {
 	r := c.record
-	r.Backend = pick.Endpoint
-	r.LocalPort = addrPort(backend.LocalAddr()).Port()
-	r.Connect = r.Attempts[len(r.Attempts)-1].Duration
-	done := pick.Done
-	if done == nil {
-		done = func(balancer.Outcome) {}
+	r.Attempts = append(r.Attempts, found.Attempts...)
+	if r.Affinity == "" || balancer.AffinityResult(r.Affinity) == balancer.AffinityHit {
+		r.Affinity = string(found.Affinity)
 	}
-	return backend, done
+	noteSource(r, found.From)
+	if found.BudgetSpent {
+		c.shared.metrics.RetryDenied()
+	}
+	if found.Conn == nil {
+		return
+	}
+	if len(found.Attempts) > 1 { // the last one asked for may be another one's
+		c.sourceOf(found.Pick.Endpoint)
+	}
+	r.Backend, r.Connect = found.Pick.Endpoint, found.Connect
+	r.LocalPort = addrPort(found.Conn.LocalAddr()).Port()
+}
+
+// announce tells an endpoint the client's address, where the Service asks for that.
+func (c *connection) announce(found dial.Result) error {
+	version := c.settings.ProxyProtocol
+	if version == 0 {
+		return nil
+	}
+	err := announce(found.Conn, version, c.record.Client, c.record.VIP)
+	if err != nil {
+		found.Conn.Close()
+		c.leave(found, err)
+		return &lost{err}
+	}
+	return nil
+}
+
+// lost is an endpoint that was lost before anything of the client was sent to it.
+type lost struct{ error }
+
+func (l *lost) Unwrap() error { return l.error }
+
+// leave tells everybody that an endpoint is not used any more; err is why it failed.
+func (c *connection) leave(found dial.Result, err error) {
+	found.Leave()
+	if found.Pick.Done != nil {
+		found.Pick.Done(balancer.Outcome{Err: err, Connect: found.Connect})
+	}
 }
 
 func (c *connection) picker() balancer.Picker { return c.current.Load().pickers[c.set] }
 
-// run relays until both sides have closed.
-func (c *connection) run(backend *net.TCPConn) {
-	relay := relay.New(c.client, backend, c.halfClose)
-	c.setRelay(relay)
+// endpoints are those that there are to choose from.
+func (c *connection) endpoints() (list []netip.AddrPort) {
+	for _, e := range c.current.Load().port.eligible(c.set).Endpoints {
+		list = append(list, e.Addr)
+	}
+	return list
+}
+
+// run relays until both sides have closed. It owns the endpoint that was found.
+func (c *connection) run(found dial.Result) {
+	defer func() { c.leave(found, nil) }() // the last one
+	relay := relay.New(c.client, found.Conn, c.settings.HalfClose)
+	relay.OnAnswer = func(took time.Duration) {
+		if found.Pick.Answered != nil {
+			found.Pick.Answered(found.Connect + took)
+		}
+	}
+	c.setRelay(relay, found.Pick.Endpoint.Addr)
+	ended := false
+	defer func() {
+		if !ended { // a policy has panicked; the relay still owns both sockets
+			relay.Abort(observe.InternalError)
+			relay.Run()
+		}
+	}()
+	if c.replays() {
+		c.replay(relay, &found)
+	}
 	res := relay.Run()
+	ended = true
 	r := c.record
 	r.BytesIn, r.BytesOut = res.In, res.Out
 	r.Reason, r.Errno = res.Reason, errnoName(res.Errno)
+	r.FirstByte, r.FirstReply = c.sinceStart(res.Client.First), c.sinceStart(res.Backend.First)
 	r.ClientClose, r.ClientCloseAt, r.SentClient = res.Client.Close, c.sinceStart(res.Client.At), res.Client.Sent
 	r.BackendClose, r.BackendCloseAt, r.SentBackend = res.Backend.Close, c.sinceStart(res.Backend.At), res.Backend.Sent
+}
+
+// replay gives the client another endpoint as long as the one that it has ends
+// the connection without an answer. found is the present one.
+func (c *connection) replay(relay *relay.Relay, found *dial.Result) {
+	var tried []netip.AddrPort
+	for early := relay.AwaitAnswer(); early != nil; early = relay.AwaitAnswer() {
+		last := &c.record.Attempts[len(c.record.Attempts)-1]
+		last.Result, last.Errno = observe.BackendResetEarly, errnoName(early)
+		addr := found.Pick.Endpoint.Addr
+		c.health.Report(addr, early)
+		tried = append(tried, addr)
+		next, err := c.connect(tried)
+		if err != nil {
+			return // the client gets what it would have got without a replay
+		}
+		c.leave(*found, early)
+		*found = next
+		c.setRelay(relay, next.Pick.Endpoint.Addr)
+		relay.Replay(next.Conn)
+	}
+	c.health.Report(found.Pick.Endpoint.Addr, nil)
 }
 
 func (c *connection) sinceStart(t time.Time) time.Duration {
@@ -143,6 +299,27 @@ func (c *connection) sinceStart(t time.Time) time.Duration {
 		return -1
 	}
 	return t.Sub(c.record.Start)
+}
+
+// limitReasons are the reasons of limits.
+var limitReasons = map[limit.Kind]observe.Reason{
+	limit.Connections: observe.LimitService, limit.PerClient: observe.LimitClient, limit.PerEndpoint: observe.LimitBackend,
+	limit.ConnectionRate: observe.RateLimited, limit.Process: observe.LimitGlobal,
+}
+
+// reasonOf is why a connection ends that no endpoint was found for.
+func (c *connection) reasonOf(err error) observe.Reason {
+	var exceeded *limit.Exceeded
+	var lost *lost
+	switch aborted := c.abortReason(); {
+	case aborted != "":
+		return aborted
+	case errors.As(err, &exceeded):
+		return limitReasons[exceeded.Limit]
+	case errors.As(err, &lost):
+		return observe.BackendReset
+	}
+	return dial.Outcome(c.record.Attempts, err)
 }
 
 // refuse ends the connection with a reset: a FIN would look like an empty
@@ -196,13 +373,28 @@ func (c *connection) setCancel(cancel func()) bool {
 	return c.aborted == ""
 }
 
-func (c *connection) setRelay(r *relay.Relay) {
+func (c *connection) setRelay(r *relay.Relay, to netip.AddrPort) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.relay = r
+	c.relay, c.to = r, to
 	if c.aborted != "" {
 		r.Abort(c.aborted)
 	}
+}
+
+// endpoint is the one that it is connected to, the zero AddrPort if there is none.
+func (c *connection) endpoint() netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.to
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
 }
 
 func errnoName(err error) string {

@@ -2,11 +2,12 @@ package proxier
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
@@ -14,61 +15,64 @@ import (
 type connections struct {
 	free     atomic.Int64 // files for connections and sessions
 	sessions func() int   // how many there are; each has one file
+	most     int          // connections that there may be; 0: as many as the files allow
 
 	mu   sync.Mutex
-	live map[*connection]struct{}
+	live map[*listener]map[*connection]struct{}
+	n    int
 	none chan struct{} // closed when the last one ends, while somebody waits
 }
 
-func newConnections(sessions func() int) *connections {
-	c := &connections{sessions: sessions, live: map[*connection]struct{}{}}
+func newConnections(most int, sessions func() int) *connections {
+	c := &connections{most: most, sessions: sessions, live: map[*listener]map[*connection]struct{}{}}
 	c.makeRoom(0)
 	return c
 }
 
 // makeRoom leaves files for so many listening sockets.
-func (c *connections) makeRoom(sockets int) { c.free.Store(int64(freeFiles(sockets))) }
+func (c *connections) makeRoom(sockets int) { c.free.Store(int64(limit.Free(sockets))) }
 
-// limit is how many connections there may be.
-func (c *connections) limit() int { return connectionLimit(int(c.free.Load()) - c.sessions()) }
-
-const (
-	filesPerConnection = 6   // two sockets and, while it splices, two pipes
-	filesPerListener   = 2   // its socket, and a duplicate to accept from
-	filesReserved      = 256 // for the API server, iptables, health and metrics
-)
-
-// freeFiles is how many files are left beside so many listening sockets.
-func freeFiles(sockets int) int { return fileLimit() - filesReserved - sockets*filesPerListener }
-
-// connectionLimit is how many connections so many files allow.
-func connectionLimit(files int) int { return max(files/filesPerConnection, 16) }
-
-// fileLimit is how many files this process may have open.
-func fileLimit() int {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		limit.Cur = 1024
+// room is how many connections there may be.
+func (c *connections) room() limit.Room {
+	room := limit.RoomIn(int(c.free.Load()) - c.sessions())
+	if c.most > 0 {
+		room.Connections = min(room.Connections, c.most)
 	}
-	return int(min(limit.Cur, 1<<30))
+	return room
 }
 
 // add returns how many connections there are with this one.
 func (c *connections) add(one *connection) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.live[one] = struct{}{}
-	return len(c.live)
+	if c.live[one.listener] == nil {
+		c.live[one.listener] = map[*connection]struct{}{}
+	}
+	c.live[one.listener][one] = struct{}{}
+	c.n++
+	return c.n
 }
 
 func (c *connections) remove(one *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.live, one)
-	if len(c.live) == 0 && c.none != nil {
+	of := c.live[one.listener]
+	delete(of, one)
+	if len(of) == 0 {
+		delete(c.live, one.listener)
+	}
+	c.n--
+	if c.n == 0 && c.none != nil {
 		close(c.none)
 		c.none = nil
 	}
+}
+
+// of are the connections of a listener.
+func (c *connections) of(l *listener) []*connection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.live[l]))
 }
 
 // drain waits until no connection is left, or ctx is done; those left then are
@@ -89,7 +93,7 @@ func (c *connections) empty() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	none := make(chan struct{})
-	if len(c.live) == 0 {
+	if c.n == 0 {
 		close(none)
 	} else {
 		c.none = none
@@ -100,14 +104,16 @@ func (c *connections) empty() <-chan struct{} {
 func (c *connections) abort(reason observe.Reason) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for one := range c.live {
-		one.abort(reason)
+	for _, of := range c.live {
+		for one := range of {
+			one.abort(reason)
+		}
 	}
-	return len(c.live)
+	return c.n
 }
 
 func (c *connections) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.live)
+	return c.n
 }

@@ -11,8 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/source"
-	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // Problem is something about an object that its owner should know.
@@ -31,7 +31,8 @@ type facts struct {
 	own           map[uint16]bool     // ports that this process listens on for redirected traffic
 	allowExternal []netip.Prefix      // where spec.externalIPs may be
 	loopbackAllow bool                // loopback addresses may be served and dialled
-	udp           udp.Limits          // of ports whose Service does not say otherwise
+	defaults      annotation.Settings // of Services that do not say otherwise
+	policies      []string            // names of all balancer policies
 }
 
 // desired is the whole desired state while it is being computed.
@@ -118,7 +119,7 @@ func isServed(s *corev1.Service) bool {
 // addPorts adds the ports of a Service in the families in which it has a
 // ClusterIP; without one nothing of that family is served.
 func (d *desired) addPorts(s *corev1.Service) {
-	affinity, asked := affinityOf(s), d.annotated(s)
+	affinity, settings := affinityOf(s), d.annotated(s)
 	ips := d.clusterIPs(s)
 	for _, port := range s.Spec.Ports {
 		protocol, ok := protocols[port.Protocol]
@@ -133,11 +134,7 @@ func (d *desired) addPorts(s *corev1.Service) {
 					Family:      familyOf(ip),
 				},
 				Affinity: affinity,
-			}
-			if protocol == udpProtocol {
-				p.UDP = asked.udp
-			} else {
-				p.ProxyProtocol = asked.proxyProtocol
+				Settings: settings,
 			}
 			d.addFrontend(&p, Frontend{Kind: ClusterIP, Addr: ip, Port: uint16(port.Port), Policy: internalPolicy(s)})
 			d.ports = append(d.ports, p)

@@ -31,12 +31,27 @@
 //  5. A connection arrives: acceptLoop gives it a goroutine (listener.accept) and
 //     never dials itself.
 //  6. connection.admit finds out which frontend the client has dialled, and
-//     whether it may.
-//  7. dialer.dial picks an endpoint and connects, from the client's own address
+//     whether it may; connection.enter passes the limits, or waits (package limit).
+//  7. Package dial picks an endpoint and connects, from the client's own address
 //     where that is promised and possible (clientsource.go); when that fails it
-//     picks another one, within a budget of attempts and time.
-//  8. Package relay copies both ways; connection.end tells the record to package
-//     observe, whatever the end was.
+//     picks another one, within a budget of attempts, time and retries.
+//  8. Package relay copies both ways; where the Service asks for it, what an
+//     endpoint ended without an answer is given to another one. connection.end
+//     tells the record to package observe, whatever the end was.
+//
+// # What a Service asks for
+//
+// Annotations of a Service become annotation.Settings, a plain value in its Port
+// (annotations.go): the policy, retries, limits, checks. A listener gives them to
+// those that act on them whenever it is brought up to date.
+//
+// # Which endpoints are well
+//
+// A listener has a detector (package outlier), which hears how attempts and checks
+// end. Between the sets of eligible endpoints and the policy it leaves out those
+// that are ill, and has a new picker made whenever that changes; no pass is needed.
+// Connections to endpoints that have left are ended by passes, if at all
+// (leaving.go).
 //
 // # The way of a datagram
 //

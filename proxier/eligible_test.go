@@ -184,7 +184,7 @@ func TestAnnotations(t *testing.T) {
 		s := service("web", "10.96.0.10:80")
 		s.Annotations = map[string]string{c.name: c.value}
 		d := desireOf(s)
-		if got := d.ports[0].ProxyProtocol; got != c.want || len(d.problems) != c.problems {
+		if got := d.ports[0].Settings.ProxyProtocol; got != c.want || len(d.problems) != c.problems {
 			t.Errorf("%s=%s: version %d, problems %v", c.name, c.value, got, d.problems)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/source"
 )
 
@@ -80,10 +81,30 @@ func (d *desired) setEndpoints(p *Port) {
 		p.Local.fallBack(usable(all, func(e endpoint) bool { return e.leaving() && d.isLocal(e) }))
 	}
 	p.Local.Silent = len(p.Cluster.Endpoints) > 0
+	if p.Settings.Drain.Asked() {
+		p.setStaying(all)
+	}
 	slices.SortFunc(p.Excluded, func(a, b Exclusion) int { return strings.Compare(a.Addr, b.Addr) })
 	for _, e := range p.Excluded {
 		d.problem(p.Namespace, p.Name, "EndpointExcluded", fmt.Sprintf("%s: endpoint %s is not used: %s", p.ServicePort, e.Addr, e.Reason))
 	}
+}
+
+// setStaying tells the endpoints whose connections may go on from those that have
+// begun to leave (EndpointConditions.terminating), or are not ready where the
+// Service minds.
+func (p *Port) setStaying(all map[netip.AddrPort]endpoint) {
+	for addr, e := range all {
+		switch {
+		case e.terminating:
+		case e.ready || p.Settings.Drain.Unready == annotation.UnreadyKeep:
+			p.Staying = append(p.Staying, addr)
+		default:
+			p.Unready = append(p.Unready, addr)
+		}
+	}
+	slices.SortFunc(p.Staying, netip.AddrPort.Compare)
+	slices.SortFunc(p.Unready, netip.AddrPort.Compare)
 }
 
 func (e *Eligible) fallBack(leaving []balancer.Endpoint) {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/health"
 	"github.com/usher-proxy/usher/proxier/source"
 )
@@ -24,16 +25,24 @@ type httpServer struct {
 	what, flag, addr string
 	failure          string
 	server           *http.Server
+	listen           func(ctx context.Context, addr string) (net.Listener, error)
 }
 
-// serveHTTP serves health and metrics until ctx is done. With BindHardFail, what
-// cannot be listened on is told to fail, which may be called more than once.
+func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
+}
+
+// serveHTTP serves health, metrics and the admin socket until ctx is done. With
+// BindHardFail, what cannot be listened on is told to fail, which may be called
+// more than once.
 func (p *Proxier) serveHTTP(ctx context.Context, workers *sync.WaitGroup, fail func(error)) {
 	for _, s := range []httpServer{
 		{"health", "--healthz-bind-address", p.cfg.HealthzAddress, "FailedToStartProxierHealthcheck",
-			health.Server(p.health.Handler(p.kube.answered))},
+			health.Server(p.health.Handler(p.kube.answered)), listenTCP},
 		{"metrics", "--metrics-bind-address", p.cfg.MetricsAddress, "FailedToStartMetricServer",
-			metricsServer(p.metricsHandler())},
+			metricsServer(p.metricsHandler()), listenTCP},
+		{"the admin socket", "--admin-socket", p.cfg.AdminSocket, "FailedToStartAdminServer",
+			admin.Server(p.views()), admin.Listen},
 	} {
 		if s.addr != "" {
 			workers.Go(func() { p.serve(ctx, s, bindRetry, fail) })
@@ -133,7 +142,7 @@ func (p *Proxier) serve(ctx context.Context, s httpServer, retry time.Duration, 
 }
 
 func (s *httpServer) listenAndServe(ctx context.Context, listening func(net.Addr)) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.addr)
+	listener, err := s.listen(ctx, s.addr)
 	if err != nil {
 		return err
 	}

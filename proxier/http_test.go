@@ -234,7 +234,7 @@ func TestAnAddressInUseIsTriedAgainAndToldOnce(t *testing.T) {
 	w := newWeb(t, func(*Config) {})
 	w.start(func(ctx context.Context, workers *sync.WaitGroup, fail func(error)) {
 		s := httpServer{what: "metrics", flag: "--metrics-bind-address", addr: addr, failure: "FailedToStartMetricServer",
-			server: metricsServer(w.metricsHandler())}
+			server: metricsServer(w.metricsHandler()), listen: listenTCP}
 		workers.Go(func() { w.serve(ctx, s, time.Millisecond, fail) })
 	})
 	want := "cannot serve metrics: listen tcp " + addr + ": bind: address already in use; make the address free, or choose another with --metrics-bind-address"

@@ -11,7 +11,11 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/dial"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/source"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
 
@@ -20,33 +24,47 @@ type dataPath struct {
 	log          logrus.FieldLogger
 	observer     *observe.Observer
 	capture      capture
-	balancerName string
-	dialer       dialer
-	halfClose    time.Duration
+	newPolicy    func(name string) (balancer.Policy, error)
+	dialer       *dial.Dialer
+	prober       *outlier.Prober
 	connections  *connections
+	unjudged     chan struct{} // full: as many are accepted and not judged as files are kept for
+	whole        *limit.Whole
 	clients      atomic.Pointer[clients]
 	source       *clientSource
 	packets      *udp.Relay
 	served       atomic.Pointer[served]
 	acceptErrors *occasionally
+	event        func(about source.Ref, reason, message string)
+	wake         func() // the reconcile loop
 }
 
 // listener serves one Port on one or more sockets. The reconcile loop owns it
 // and everything in it; connections only read what is current.
 type listener struct {
 	*dataPath
-	key      Key
-	policies map[Set]balancer.Policy
-	shared   *sharedPort
-	sockets  []*socket
-	current  atomic.Pointer[state]
-	active   atomic.Int64 // connections being served
+	key       Key
+	policies  policies
+	health    *outlier.Detector
+	newcomers map[Set]*newcomers
+	leaving   leaving
+	shared    *sharedPort
+	sockets   []*socket
+	current   atomic.Pointer[state]
+	active    atomic.Int64 // connections being served
+}
+
+// policies are the balancer policies of a listener's sets.
+type policies struct {
+	name string
+	of   map[Set]balancer.Policy
 }
 
 // state is what a connection needs to know of its Port, swapped as one.
 type state struct {
 	port    *Port
 	pickers map[Set]balancer.Picker
+	weighed map[Set][]balancer.Endpoint // what the pickers were made for
 	// former are frontends that are the Port's no more, but that the kernel may
 	// still lead here.
 	former []Frontend
@@ -60,34 +78,87 @@ func (s *state) frontend(dst netip.AddrPort) (Frontend, bool) {
 	return find(s.former, dst)
 }
 
-func newListener(d *dataPath, key Key, newPolicy func() balancer.Policy, shared *sharedPort) *listener {
-	return &listener{dataPath: d, key: key, shared: shared,
-		policies: map[Set]balancer.Policy{ClusterSet: newPolicy(), LocalSet: newPolicy()}}
+func newListener(d *dataPath, key Key, shared *sharedPort) *listener {
+	l := &listener{dataPath: d, key: key, shared: shared, newcomers: map[Set]*newcomers{ClusterSet: {}, LocalSet: {}}}
+	l.health = outlier.New(d.prober, key.Protocol, outlier.Settings{}, l.healthChanged)
+	return l
 }
 
 // update makes the listener serve port from now on; connections already
 // accepted are not touched. The sockets follow: they serve while there is a
-// usable endpoint, and refuse or keep silent while there is none.
-func (l *listener) update(port *Port, sockets []*socket, node *nodeState) error {
+// usable endpoint, and refuse or keep silent while there is none. It returns when
+// it wants to be called again though nothing changes; 0: never.
+func (l *listener) update(port *Port, sockets []*socket, node *nodeState, now time.Time) (next time.Duration, err error) {
 	old := l.current.Load()
-	next := &state{port: port, pickers: map[Set]balancer.Picker{}}
+	renewed, err := l.choose(port.Settings.Balancer)
+	if err != nil {
+		return 0, err
+	}
+	l.health.Set(port.Settings.Outlier)
+	state := &state{port: port, pickers: map[Set]balancer.Picker{}, weighed: map[Set][]balancer.Endpoint{}}
 	for _, set := range []Set{ClusterSet, LocalSet} {
-		next.pickers[set] = l.picker(port, set, old)
+		var grows time.Duration
+		state.weighed[set], grows = l.newcomers[set].weigh(port.eligible(set).Endpoints, &port.Settings, now)
+		next = sooner(next, grows)
+		if !renewed && old != nil && old.port.Affinity == port.Affinity && slices.Equal(old.weighed[set], state.weighed[set]) {
+			state.pickers[set] = old.pickers[set]
+		} else {
+			state.pickers[set] = l.picker(port, set, state.weighed[set])
+		}
 	}
 	if old != nil && (len(old.former) > 0 || !slices.Equal(old.port.Frontends, port.Frontends)) {
-		next.former = withoutAll(append(slices.Clone(old.former), old.port.Frontends...), port.Frontends)
+		state.former = withoutAll(append(slices.Clone(old.former), old.port.Frontends...), port.Frontends)
 	}
 	if old == nil || counts(old.port) != counts(port) {
 		n := counts(port)
 		l.shared.metrics.Endpoints(port.Family.String(), n[0], n[1], n[2])
 	}
-	l.current.Store(next)
+	l.current.Store(state)
+	if old != nil && !slices.Equal(old.weighed[ClusterSet], state.weighed[ClusterSet]) {
+		l.shared.gate.EndpointsChanged()
+	}
+	next = sooner(next, l.drain(port, now))
 	l.sockets = sockets
-	var errs []error
+	errs := []error{}
 	for _, s := range l.sockets {
 		errs = append(errs, s.give(l.capture.answer(port, s, node), l))
 	}
-	return errors.Join(errs...)
+	return next, errors.Join(errs...)
+}
+
+// sooner is the shorter of two times to wait, of which 0 is for ever.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// choose makes the policies of a name, and tells whether these are new.
+func (l *listener) choose(name string) (renewed bool, err error) {
+	if l.policies.name == name {
+		return false, nil
+	}
+	chosen := policies{name: name, of: map[Set]balancer.Policy{}}
+	for _, set := range []Set{ClusterSet, LocalSet} {
+		if chosen.of[set], err = l.newPolicy(name); err != nil {
+			return false, err
+		}
+	}
+	l.policies = chosen
+	return true, nil
+}
+
+// picker asks the policy for those endpoints of the set that are well.
+func (l *listener) picker(port *Port, set Set, endpoints []balancer.Endpoint) balancer.Picker {
+	policy, affinity := l.policies.of[set], l.shared.affinity
+	return l.health.Picker(string(set), func(well []balancer.Endpoint) balancer.Picker {
+		picker := policy.Picker(well)
+		if port.Affinity > 0 {
+			picker = affinity.Picker(picker, well, port.Affinity)
+		}
+		return picker
+	}, endpoints)
 }
 
 // counts are how many endpoints are usable, local and excluded.
@@ -95,23 +166,10 @@ func counts(p *Port) [3]int {
 	return [3]int{len(p.Cluster.Endpoints), len(p.Local.Endpoints), len(p.Excluded)}
 }
 
-// picker is the old one if nothing has changed for it.
-func (l *listener) picker(port *Port, set Set, old *state) balancer.Picker {
-	endpoints := port.eligible(set).Endpoints
-	if old != nil && old.port.Affinity == port.Affinity && slices.Equal(old.port.eligible(set).Endpoints, endpoints) {
-		return old.pickers[set]
-	}
-	picker := l.policies[set].Picker(endpoints)
-	if port.Affinity > 0 {
-		picker = l.shared.affinity.Picker(picker, endpoints, port.Affinity)
-	}
-	return picker
-}
-
 // applied tells that the kernel leads here what it should, and nothing else.
 func (l *listener) applied() {
 	if now := l.current.Load(); len(now.former) > 0 {
-		l.current.Store(&state{port: now.port, pickers: now.pickers})
+		l.current.Store(&state{port: now.port, pickers: now.pickers, weighed: now.weighed})
 	}
 }
 
@@ -120,8 +178,10 @@ func withoutAll(list, gone []Frontend) []Frontend {
 	return slices.Compact(list)
 }
 
-// accept gives a new connection its own goroutine. It never blocks.
+// accept gives a new connection its own goroutine. It waits only while very many
+// have not found out yet whether they may be served.
 func (l *listener) accept(client *net.TCPConn, set Set) {
+	l.unjudged <- struct{}{}
 	c := &connection{listener: l, client: client, set: set, record: l.observer.Open(l.shared.metrics)}
 	c.record.ServiceActive = int(l.active.Add(1))
 	c.record.GlobalActive = l.connections.add(c)

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-proxy/usher/proxier/outlier"
 )
 
 // metrics are those of the reconcile loop.
@@ -36,6 +38,22 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	}
 	registry.MustRegister(m.duration, m.failures, m.last, m.listeners, m.problems)
 	return m
+}
+
+// measureChecks registers what is known of checks and probes of endpoints.
+func measureChecks(registry prometheus.Registerer, stats func() outlier.Stats) {
+	counter := func(result string, of func(outlier.Stats) uint64) {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "usher_health_checks_total", ConstLabels: prometheus.Labels{"result": result},
+			Help: "Checks and probes of endpoints, by result; unknown: the fault was usher's own, or it was cancelled.",
+		}, func() float64 { return float64(of(stats())) }))
+	}
+	counter("good", func(s outlier.Stats) uint64 { return s.Good })
+	counter("bad", func(s outlier.Stats) uint64 { return s.Bad })
+	counter("unknown", func(s outlier.Stats) uint64 { return s.Unknown })
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "usher_health_checks_late_total", Help: "Checks and probes that began more than a second after their time.",
+	}, func() float64 { return float64(stats().Late) }))
 }
 
 func (m *metrics) pass(took time.Duration, ok bool, listeners int, problems []Problem) {

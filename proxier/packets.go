@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
@@ -32,7 +33,7 @@ const (
 func newPackets(cfg *Config, mark int) (*connections, *udp.Relay, error) {
 	cores := runtime.GOMAXPROCS(0)
 	var relay *udp.Relay
-	connections := newConnections(func() int { return relay.Len() })
+	connections := newConnections(cfg.MaxConnections, func() int { return relay.Len() })
 	relay, err := udp.New(udp.Config{
 		Mark: mark, Loops: min(cores, maxLoops), Readers: min(max(cores/2, 1), maxReaders),
 		Limit: func() int { return sessionLimit(cfg.MaxUDPSessions, connections) },
@@ -48,7 +49,7 @@ func sessionLimit(asked int, c *connections) int {
 	if asked == 0 {
 		asked = min(free/2, localPorts()/2)
 	}
-	return min(asked, free-c.count()*filesPerConnection)
+	return min(asked, free-c.count()*limit.FilesPerConnection)
 }
 
 // localPorts is how many ports the kernel takes those of our sockets from
@@ -176,7 +177,7 @@ func (p *packetServer) Keeps(route udp.Route) bool {
 		return false
 	}
 	_, eligible := slices.BinarySearchFunc(p.state.port.eligible(r.set).Endpoints, route.To, func(e balancer.Endpoint, a netip.AddrPort) int { return e.Addr.Compare(a) })
-	return eligible
+	return eligible && !p.health.Out(string(r.set), route.To)
 }
 
 // Opened counts a session.
@@ -194,7 +195,7 @@ func (p *packetServer) Dropped(cause observe.DropCause, n int) { p.shared.metric
 func (p *packetServer) Closed(s udp.Session) {
 	of := s.Route.Of.(*packetRoute)
 	r := p.observer.Record(p.shared.metrics, s.Start)
-	r.Family, r.Balancer = int(p.key.Family), p.balancerName
+	r.Family, r.Balancer = int(p.key.Family), p.state.port.Settings.Balancer
 	r.Client, r.ClientKind = s.Client, string(of.client)
 	r.VIP, r.VIPKind, r.Listener = of.vip, string(of.frontend.Kind), s.Local
 	r.Set, r.Eligible, r.Affinity = string(of.set), of.eligible, string(of.pick.Affinity)
@@ -209,8 +210,20 @@ func (p *packetServer) Closed(s udp.Session) {
 	r.Reason, r.Errno = s.Reason, errnoName(s.Err)
 	p.observer.Closed(p.shared.metrics, r)
 	defer p.survive(func() {})
+	p.report(s)
 	if of.pick.Done != nil {
 		of.pick.Done(balancer.Outcome{Err: s.Err})
+	}
+}
+
+// report tells what a session says of its endpoint. One that has never answered
+// says nothing: many take datagrams in silence.
+func (p *packetServer) report(s udp.Session) {
+	switch {
+	case s.Reason == observe.BackendRefused:
+		p.health.Report(s.Route.To, s.Err)
+	case s.Out > 0:
+		p.health.Report(s.Route.To, nil)
 	}
 }
 

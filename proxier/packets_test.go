@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -15,8 +14,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
-	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 // datagramsTo is service and slice of a Service with one UDP port.
@@ -104,7 +103,7 @@ func (s *scene) dropped(cause observe.DropCause) (n int) {
 }
 
 func TestDatagramsAreRelayedAndRecorded(t *testing.T) {
-	s := newScene(t, func(c *Config) { c.UDP.Stream = time.Second })
+	s := newScene(t, func(c *Config) { c.Service.UDP.Stream = time.Second })
 	echo := packetEcho(t)
 	s.set(datagramsTo("dns", vip, echo)...)
 	s.answered(vip)
@@ -238,7 +237,7 @@ func (silly) Pick(balancer.Request) (p balancer.Pick, err error) { panic("silly"
 
 func TestPanicDropsOneDatagram(t *testing.T) {
 	s := newScene(t, func(c *Config) {
-		c.Balancer, c.Policies = "silly", map[string]func() balancer.Policy{"silly": func() balancer.Policy { return silly{} }}
+		c.Service.Balancer, c.Policies = "silly", map[string]func() balancer.Policy{"silly": func() balancer.Policy { return silly{} }}
 	})
 	s.set(datagramsTo("dns", vip, packetEcho(t))...)
 	s.eventually("dropped datagrams", func() error {
@@ -252,7 +251,7 @@ func TestPanicDropsOneDatagram(t *testing.T) {
 
 func TestSessionLimit(t *testing.T) {
 	sessions := 0
-	c := newConnections(func() int { return sessions })
+	c := newConnections(0, func() int { return sessions })
 	c.free.Store(6000)
 	half := sessionLimit(0, c)
 	if half != min(3000, localPorts()/2) {
@@ -270,47 +269,11 @@ func TestSessionLimit(t *testing.T) {
 	if n := sessionLimit(5000, c); n != 3000 {
 		t.Errorf("%d sessions beside 500 connections with 6 files each", n)
 	}
-	if n := c.limit(); n != 1000 {
+	if n := c.room().Connections; n != limit.RoomIn(6000).Connections {
 		t.Errorf("%d connections, want 1000", n)
 	}
 	sessions = 3000
-	if n := c.limit(); n != 500 {
+	if n := c.room().Connections; n != limit.RoomIn(3000).Connections {
 		t.Errorf("%d connections beside 3000 sessions, want 500", n)
-	}
-}
-
-func TestAnnotationsAboutUDP(t *testing.T) {
-	standard := udp.Limits{Sessions: 4096, Idle: 30 * time.Second, Stream: 2 * time.Minute}
-	with := func(change func(*udp.Limits)) udp.Limits { l := standard; change(&l); return l }
-	for _, c := range []struct {
-		name, value string
-		want        udp.Limits
-		problem     string
-	}{
-		{"udp-idle-timeout", "5s", with(func(l *udp.Limits) { l.Idle = 5 * time.Second }), ""},
-		{"udp-stream-timeout", "24h", with(func(l *udp.Limits) { l.Stream = 24 * time.Hour }), ""},
-		{"udp-max-sessions", "7", with(func(l *udp.Limits) { l.Sessions = 7 }), ""},
-		{"udp-idle-timeout", "soon", standard, "want a duration from 1s to 1h0m0s"},
-		{"udp-idle-timeout", "2h", standard, "want a duration"},
-		{"udp-idle-timeout", "999ms", standard, "want a duration"},
-		{"udp-stream-timeout", "25h", standard, "want a duration"},
-		{"udp-max-sessions", "0", standard, "want a number from 1"},
-		{"udp-max-sessions", "1000001", standard, "want a number"},
-		{"udp-max-sessions", "1e3", standard, "want a number"},
-		{"udp-max-sesions", "5", standard, "is unknown"},
-	} {
-		objects := datagramsTo("dns", "10.96.0.10:53")
-		objects[0].(*corev1.Service).Annotations = map[string]string{"usher-proxy.io/" + c.name: c.value}
-		m := memory{changed: make(chan struct{}, 1)}
-		m.set(objects...)
-		f := testFacts
-		f.udp = standard
-		d := desire(m.objects, f)
-		if got := d.ports[0].UDP; got != c.want {
-			t.Errorf("%s=%s: %+v, want %+v", c.name, c.value, got, c.want)
-		}
-		if (len(d.problems) == 0) != (c.problem == "") || len(d.problems) > 0 && !strings.Contains(d.problems[0].Message, c.problem) {
-			t.Errorf("%s=%s: problems %v, want %q", c.name, c.value, d.problems, c.problem)
-		}
 	}
 }

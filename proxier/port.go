@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/balancer"
-	"github.com/usher-proxy/usher/proxier/udp"
+	"github.com/usher-proxy/usher/proxier/annotation"
 )
 
 // ServicePort names one port of one Service. Kubernetes identifies a port by
@@ -175,11 +175,12 @@ type Port struct {
 	// Affinity is for how long after its last connection a client stays with its
 	// endpoint; zero: it does not (Service.spec.sessionAffinity).
 	Affinity time.Duration
-	// UDP bounds the sessions of a UDP port.
-	UDP udp.Limits
-	// ProxyProtocol is the version of the PROXY protocol header that endpoints
-	// get; zero: none.
-	ProxyProtocol byte
+	// Settings are what the Service asks for by annotations, or the flags say.
+	Settings annotation.Settings
+	// Staying are the endpoints that are there to stay, whether or not they are
+	// eligible, and Unready those of the others that are there but not ready; both
+	// sorted. They are known only if connections are to end because of it.
+	Staying, Unready []netip.AddrPort
 }
 
 // eligible are the endpoints of a Set.

@@ -6,42 +6,46 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/health"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/outlier"
 )
 
 // Proxier makes the running listeners and the kernel match the objects of its
 // source. Its loop, in Run, is the only one that changes either.
 type Proxier struct {
-	cfg       Config
-	node      *addressWatch
-	data      *dataPath
-	records   *observe.Log
-	observed  *observe.Metrics
-	metrics   *metrics
-	kube      *kubeMetrics
-	health    *health.Proxy
-	checks    *health.Services
-	newPolicy func() balancer.Policy
-	source    *clientSource
-	flows     *staleFlows
-	reporter  reporter
+	cfg      Config
+	node     *addressWatch
+	data     *dataPath
+	records  *observe.Log
+	observed *observe.Metrics
+	metrics  *metrics
+	kube     *kubeMetrics
+	health   *health.Proxy
+	checks   *health.Services
+	source   *clientSource
+	flows    *staleFlows
+	reporter reporter
 
 	listeners map[Key]*listener
 	shared    map[ServicePort]*sharedPort
 	unused    []*socket     // of no use, but rules may still lead to them
 	draining  []*listener   // closed, but with connections left
+	woken     chan struct{} // receives when there is something to do that no object tells
+	alarm     *time.Timer   // that wakes the loop, nil before the first one
 	ready     chan struct{} // closed after the first successful pass
+	seen      atomic.Pointer[seen]
 }
 
 // New checks that the configuration can work on this machine, and changes
 // nothing yet.
 func New(ctx context.Context, cfg Config) (*Proxier, error) {
-	newPolicy, err := cfg.newPolicy()
-	if err != nil {
+	if _, err := cfg.newPolicy(cfg.Service.Balancer); err != nil {
 		return nil, err
 	}
 	node, err := newAddressWatch(cfg.Log)
@@ -49,11 +53,12 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		return nil, err
 	}
 	p := &Proxier{
-		cfg: cfg, node: node, newPolicy: newPolicy,
+		cfg: cfg, node: node,
 		records:   observe.NewLog(cfg.Log),
 		reporter:  reporter{log: cfg.Log, event: cfg.Source.Event},
 		listeners: map[Key]*listener{},
 		shared:    map[ServicePort]*sharedPort{},
+		woken:     make(chan struct{}, 1),
 		ready:     make(chan struct{}),
 	}
 	if p.source, err = newClientSource(cfg.NodeName, cfg.ReturnMark); err != nil {
@@ -79,13 +84,21 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		log:          cfg.Log,
 		observer:     observe.New(cfg.NodeName, p.records, p.observed, cfg.OnRecord),
 		capture:      capture,
-		balancerName: cfg.Balancer,
-		dialer:       dialer{cfg.Retry, mark},
+		newPolicy:    cfg.newPolicy,
+		dialer:       dial.New(mark),
 		source:       p.source,
-		halfClose:    cfg.HalfCloseTimeout,
 		packets:      packets,
 		connections:  connections,
+		unjudged:     make(chan struct{}, limit.Unjudged),
+		whole:        limit.NewWhole(connections.room),
 		acceptErrors: &occasionally{interval: 10 * time.Second},
+		event:        cfg.Source.Event,
+		wake:         p.wake,
+	}
+	p.data.prober = outlier.NewProber(p.data.dialer.Plain)
+	measureChecks(cfg.Registry, p.data.prober.Stats)
+	p.data.dialer.Panicked = func(value any, stack []byte) {
+		cfg.Log.Errorf("a search for an endpoint failed inside usher, please report this: %v\n%s", value, stack)
 	}
 	p.flows = newStaleFlows(cfg.Log, p.kube, families)
 	p.data.clients.Store(newClients(cfg.LocalPods, nil, node.addresses().all(), p.source.device))
@@ -154,6 +167,7 @@ func (p *Proxier) loop(ctx context.Context) {
 			if !p.node.refresh() {
 				continue
 			}
+		case <-p.woken:
 		case <-timer.C:
 			p.node.refresh()
 			verified = time.Time{}
@@ -175,8 +189,10 @@ func (p *Proxier) loop(ctx context.Context) {
 // shutdown leaves nothing behind: first nothing new is led here, then the sockets
 // go, then the connections, and at last what these needed in the kernel.
 func (p *Proxier) shutdown() error {
+	p.wakeAfter(0)
 	p.health.Stopping()
 	p.checks.Close()
+	p.data.prober.Close()
 	err := bounded(p.data.capture.stop)
 	p.data.packets.Drain(context.Background(), lastReplies)
 	for _, l := range p.listeners {
@@ -188,6 +204,7 @@ func (p *Proxier) shutdown() error {
 	p.data.packets.Close()
 	p.flows.close(p.node.addresses().all())
 	p.drain()
+	p.data.dialer.Close()
 	p.source.paths.Close()
 	if err = errors.Join(err, bounded(p.data.capture.remove)); err != nil {
 		return fmt.Errorf("remove the capture: %w (run usher cleanup)", err)
@@ -211,6 +228,24 @@ func bounded(step func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return step(ctx)
+}
+
+// wake has the loop make a pass soon. It never blocks.
+func (p *Proxier) wake() {
+	select {
+	case p.woken <- struct{}{}:
+	default:
+	}
+}
+
+// wakeAfter has the loop make a pass after a time; 0: none. It belongs to the loop.
+func (p *Proxier) wakeAfter(d time.Duration) {
+	if p.alarm != nil {
+		p.alarm.Stop()
+	}
+	if d > 0 {
+		p.alarm = time.AfterFunc(d, p.wake)
+	}
 }
 
 func (p *Proxier) setReady() {

@@ -81,7 +81,8 @@ func TestDeadEndpointCostsNoConnection(t *testing.T) {
 	}
 	policy := &counting{Policy: roundRobin, picks: map[netip.AddrPort]int{}}
 	s := newScene(t, func(c *Config) {
-		c.Balancer, c.Policies = "counting", map[string]func() balancer.Policy{"counting": func() balancer.Policy { return policy }}
+		c.Service.Balancer, c.Policies = "counting", map[string]func() balancer.Policy{"counting": func() balancer.Policy { return policy }}
+		c.Service.Outlier.Passive.Failures = 0 // it is asked again and again
 	})
 	a, b, dead := newBackend(t), newBackend(t), freeAddr(t)
 	s.set(with(service("web", vip), a.addr, b.addr, dead)...)
@@ -343,7 +344,7 @@ func (panicking) Pick(balancer.Request) (balancer.Pick, error) {
 
 func TestPanicEndsOneConnection(t *testing.T) {
 	s := newScene(t, func(c *Config) {
-		c.Balancer, c.Policies = "panicking", map[string]func() balancer.Policy{"panicking": func() balancer.Policy { return panicking{} }}
+		c.Service.Balancer, c.Policies = "panicking", map[string]func() balancer.Policy{"panicking": func() balancer.Policy { return panicking{} }}
 	})
 	s.set(with(service("web", vip), freeAddr(t))...)
 	for range 2 {
@@ -363,7 +364,7 @@ func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 	s := newScene(t)
 	first := s.connectToEcho()
 	s.proxier.data.connections.free.Store(0)
-	for range s.proxier.data.connections.limit() - 1 {
+	for range s.proxier.data.connections.room().Connections - 1 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(vip, "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -371,7 +372,7 @@ func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 		defer conn.Close()
 	}
 	s.eventually("all connections", func() error {
-		if n := s.proxier.data.connections.count(); n < s.proxier.data.connections.limit() {
+		if n := s.proxier.data.connections.count(); n < s.proxier.data.connections.room().Connections {
 			return fmt.Errorf("%d connections", n)
 		}
 		return nil

@@ -39,7 +39,10 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	failed := p.data.capture.apply(ctx, served, node, verify)
 	settled := p.flows.forget(p.datagrams(served, node), node.addresses.all(), failed)
 	closed := p.settle(served, change, failed)
+	p.seen.Store(newSeen(d, served))
+	p.wakeAfter(sooner(change.next, p.drainGone()))
 	p.data.connections.makeRoom(countSockets(served))
+	p.data.whole.Changed()
 
 	problems := slices.Concat(d.problems, change.problems, p.strayPods(d.ports, node), p.syncChecks(d.checks, node), p.failures(failed), p.source.problems(p.cfg.NodeName))
 	if ctx.Err() == nil {
@@ -75,6 +78,7 @@ type change struct {
 	gone     map[Key]*listener // of no Port any more
 	unused   []*socket         // they must outlive their rules
 	missing  bool              // some socket could not be had
+	next     time.Duration     // when a listener wants to be updated again; 0: not by itself
 	problems []Problem
 }
 
@@ -84,8 +88,8 @@ func (p *Proxier) prepare(ports []Port, node *nodeState) change {
 	for i := range ports {
 		port := &ports[i]
 		delete(c.gone, port.Key)
-		unused, errs := p.servePort(port, node)
-		c.unused = append(c.unused, unused...)
+		unused, next, errs := p.servePort(port, node)
+		c.unused, c.next = append(c.unused, unused...), sooner(c.next, next)
 		for _, err := range errs {
 			c.missing = true
 			c.problems = append(c.problems, Problem{serviceRef(port.Namespace, port.Name), "CannotListen", fmt.Sprintf("%s: %v", port.Key, err)})
@@ -96,11 +100,11 @@ func (p *Proxier) prepare(ports []Port, node *nodeState) change {
 
 // servePort brings the listener of a Port up to date, making it if need be. The
 // sockets that it no longer needs are returned: they must outlive their rules.
-func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, errs []error) {
+func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, next time.Duration, errs []error) {
 	shared := p.sharedPort(port)
 	l := p.listeners[port.Key]
 	if l == nil {
-		l = newListener(p.data, port.Key, p.newPolicy, shared)
+		l = newListener(p.data, port.Key, shared)
 		p.listeners[port.Key] = l
 	}
 	sockets, errs := p.data.capture.sockets(port, l.sockets, l.open, node)
@@ -109,10 +113,11 @@ func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, errs
 			unused = append(unused, s)
 		}
 	}
-	if err := l.update(port, sockets, node); err != nil {
+	next, err := l.update(port, sockets, node, time.Now())
+	if err != nil {
 		errs = append(errs, err)
 	}
-	return unused, errs
+	return unused, next, errs
 }
 
 // served lists the listeners that stay, in a stable order.
@@ -143,6 +148,7 @@ func (p *Proxier) settle(served []*listener, c change, failed map[Family]error) 
 		}
 		unused = append(unused, l.sockets...)
 		l.sockets = nil
+		l.health.Close()
 		delete(p.listeners, key)
 		p.draining = append(p.draining, l)
 	}
@@ -159,6 +165,15 @@ func (p *Proxier) settle(served []*listener, c change, failed map[Family]error) 
 	return closed
 }
 
+// drainGone ends connections of listeners that are gone, where their Service asked
+// for that. It returns when it wants to be called again; 0: not by itself.
+func (p *Proxier) drainGone() (next time.Duration) {
+	for _, l := range p.draining {
+		next = sooner(next, l.drain(gone(l.current.Load().port), time.Now()))
+	}
+	return next
+}
+
 func (p *Proxier) forgetDrained() {
 	p.draining = slices.DeleteFunc(p.draining, func(l *listener) bool {
 		if l.active.Load() > 0 {
@@ -173,7 +188,8 @@ func (p *Proxier) facts(node *nodeState) facts {
 	return facts{
 		nodeName: p.cfg.NodeName, zone: node.zone, nodeIPs: node.nodeIPs,
 		local: node.addresses.all(), own: p.data.capture.own(),
-		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints, udp: p.cfg.UDP,
+		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints,
+		defaults: p.cfg.Service, policies: p.cfg.policyNames(),
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
 	"github.com/usher-proxy/usher/proxier/udp"
@@ -93,13 +94,14 @@ func newSceneWith(t testing.TB, prepare func(*Proxier), change ...func(*Config))
 	cfg := Config{
 		Source: s, Log: log, Registry: prometheus.NewRegistry(),
 		OnRecord: func(r *observe.Record) { s.records <- r },
-		Capture:  "bind", AllowLoopbackEndpoints: true, Balancer: "round-robin",
-		Mark:             iptables.Mark{Value: 0x2000, Mask: 0x2000},
-		UDP:              udp.Limits{Sessions: 100, Idle: time.Minute, Stream: time.Minute},
-		Retry:            Retry{Attempts: 4, Timeout: time.Second, Total: 5 * time.Second},
-		HalfCloseTimeout: time.Minute, MinSyncPeriod: time.Millisecond, SyncPeriod: 30 * time.Second,
+		Capture:  "bind", AllowLoopbackEndpoints: true,
+		Mark:          iptables.Mark{Value: 0x2000, Mask: 0x2000},
+		Service:       annotation.Defaults(),
+		MinSyncPeriod: time.Millisecond, SyncPeriod: 30 * time.Second,
 		DrainTimeout: patience,
 	}
+	cfg.Service.UDP = udp.Limits{Sessions: 100, Idle: time.Minute, Stream: time.Minute}
+	cfg.Service.Retry.Timeout, cfg.Service.Retry.Total, cfg.Service.HalfClose = time.Second, 5*time.Second, time.Minute
 	for _, f := range change {
 		f(&cfg)
 	}

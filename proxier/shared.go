@@ -2,6 +2,8 @@ package proxier
 
 import (
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/dial"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
@@ -14,6 +16,10 @@ type sharedPort struct {
 	affinity *balancer.Affinity
 	// sessions are those of a UDP port.
 	sessions *udp.Group
+	// gate and retries bound the connections of a TCP port, and the attempts that
+	// follow on failed ones.
+	gate    *limit.Gate
+	retries *dial.Tokens
 }
 
 // maxAffineClients bounds the memory of one ServicePort to about 16 MB.
@@ -24,10 +30,17 @@ const maxAffineClients = 1 << 16
 func (p *Proxier) sharedPort(port *Port) *sharedPort {
 	s := p.shared[port.ServicePort]
 	if s == nil {
-		s = &sharedPort{metrics: p.observed.Port(port.Namespace, port.Name, port.Port, port.Protocol), sessions: p.data.packets.Group(port.UDP)}
+		s = &sharedPort{
+			metrics:  p.observed.Port(port.Namespace, port.Name, port.Port, port.Protocol),
+			sessions: p.data.packets.Group(port.Settings.UDP),
+			gate:     limit.NewGate(port.Settings.Limits, p.data.whole),
+			retries:  dial.NewTokens(port.Settings.Retry.Budget),
+		}
 		p.shared[port.ServicePort] = s
 	}
-	s.sessions.SetLimits(port.UDP)
+	s.sessions.SetLimits(port.Settings.UDP)
+	s.gate.Set(port.Settings.Limits)
+	s.retries.SetBudget(port.Settings.Retry.Budget)
 	switch {
 	case port.Affinity == 0 && s.affinity != nil:
 		s.affinity = nil

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
@@ -66,7 +67,7 @@ func (s *socket) close(reason observe.Reason) {
 // spare tells whether a new socket leaves enough files for iptables, the API
 // server and connections.
 func spare(fd int) error {
-	if fd >= fileLimit()-filesReserved {
+	if fd >= limit.Files()-limit.Reserve {
 		return os.NewSyscallError("socket", unix.EMFILE)
 	}
 	return nil

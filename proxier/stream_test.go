@@ -36,13 +36,13 @@ func freeAddr(t *testing.T) netip.AddrPort {
 	return addrPort(ln.Addr())
 }
 
-func dial(addr netip.AddrPort) (net.Conn, error) {
+func dialTCP(addr netip.AddrPort) (net.Conn, error) {
 	return net.DialTimeout("tcp", addr.String(), patience)
 }
 
 func wantRefused(t *testing.T, addr netip.AddrPort) {
 	t.Helper()
-	conn, err := dial(addr)
+	conn, err := dialTCP(addr)
 	if err == nil {
 		conn.Close()
 		t.Fatalf("%s: connected, want it to be refused", addr)
@@ -60,7 +60,7 @@ func greet(conn *net.TCPConn) {
 
 func wantServed(t *testing.T, addr netip.AddrPort) {
 	t.Helper()
-	conn, err := dial(addr)
+	conn, err := dialTCP(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestRefusingSocketKeepsEstablishedConnections(t *testing.T) {
 	s := loopbackSocket(t)
 	accepted := make(chan *net.TCPConn, 1)
 	s.serve(func(c *net.TCPConn) { accepted <- c }, ignore)
-	client, err := dial(s.addr)
+	client, err := dialTCP(s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,8 +44,10 @@ const (
 
 // read takes the settings of the file.
 func (c *fileOptions) read(s *settings) (err error) {
-	if c.content, err = readConfig(c.path); err != nil {
-		return fmt.Errorf("--config=%s: %w", c.path, err)
+	if c.content == nil {
+		if c.content, err = readConfig(c.path); err != nil {
+			return fmt.Errorf("--config=%s: %w", c.path, err)
+		}
 	}
 	root, err := parseConfig(c.content)
 	if err != nil {

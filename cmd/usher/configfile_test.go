@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/annotation"
+	"github.com/usher-proxy/usher/proxier/dial"
 )
 
 const header = "apiVersion: usher-proxy.io/v1alpha1\nkind: UsherConfiguration\n"
@@ -26,6 +28,13 @@ allowExternalIps:
 - 203.0.113.0/24
 clusterCidr: 10.244.0.0/16,fd00::/48
 detectLocalMode: ClusterCIDR
+retryOn: [refused, timeout]
+retryBudget: 10%,5/s
+hedge: off
+passiveHealth: off
+onLimit: wait:1s
+endpointDrainTimeout: 0
+maxConnectionsPerService: 7
 profiling: true
 kubeApiQps: 2.5
 mark: 0x4
@@ -34,11 +43,17 @@ healthzBindAddress: ""
 `)
 	o, cfg := mustConfigure(t, "--config="+file)
 	want := proxier.NodePortAddresses{CIDRs: prefixes("10.0.0.0/8"), Primary: true}
-	if cfg.NodeName != "node-7" || cfg.Retry.Attempts != 3 || cfg.Retry.Timeout != time.Second ||
+	service := annotation.Defaults()
+	service.Retry = dial.Retry{
+		Attempts: 3, Timeout: time.Second, Total: 10 * time.Second, On: dial.Refused | dial.Timeout,
+		Budget: dial.Budget{Share: 0.1, PerSecond: 5},
+	}
+	service.Outlier.Passive.Failures, service.Limits.Wait, service.Limits.Connections, service.Drain.Timeout = 0, time.Second, 7, 0
+	if cfg.NodeName != "node-7" || cfg.Service.Retry.Attempts != 3 || cfg.Service.Retry.Timeout != time.Second ||
 		!reflect.DeepEqual(cfg.NodePortAddresses, want) ||
 		!reflect.DeepEqual(cfg.AllowExternalIPs, prefixes("203.0.113.0/24")) ||
 		!reflect.DeepEqual(cfg.LocalPods.ClusterCIDRs, prefixes("10.244.0.0/16", "fd00::/48")) ||
-		!cfg.Profiling || o.source.qps != 2.5 || cfg.Mark.Value != 4 || cfg.HealthzAddress != "" || cfg.MetricsAddress == "" {
+		!reflect.DeepEqual(cfg.Service, service) || !cfg.Profiling || o.source.qps != 2.5 || cfg.Mark.Value != 4 || cfg.HealthzAddress != "" || cfg.MetricsAddress == "" {
 		t.Errorf("the file means something else: %+v", cfg)
 	}
 }
@@ -49,6 +64,8 @@ func TestRoundTrip(t *testing.T) {
 		nil,
 		{"--capture=bind", "--manifests=a", "--manifests=b: #c", "--log-format=json", "-v=5"},
 		{"--node-ip=::,10.0.0.1", "--nodeport-addresses=localhost,10.0.0.0/8", "--masquerade-all", "--healthz-bind-address="},
+		{"--retry-on=refused", "--retry-budget=5/s", "--hedge=5ms", "--slow-start=1h", "--passive-health=max-ejected=12.5%"},
+		{"--passive-health=off", "--max-connections=9", "--max-connections-per-client=1", "--connection-rate=0.5/s,2", "--on-limit=wait:1s", "--endpoint-drain-timeout=0", "--on-endpoint-unready=reset"},
 		{"--service-proxy-name=usher", "--kube-api-qps=0.3", "--oom-score-adj=0", "--conntrack-tcp-be-liberal", "--hostname-override=yes"},
 		{"--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=0x1", "--proxy-mode=nftables", "--sync-period=90s"},
 	} {
@@ -133,6 +150,7 @@ func TestConfigurationFilesThatCannotBeMeant(t *testing.T) {
 		"the ConfigMap around it":  {"apiVersion: v1\nkind: ConfigMap\ndata: {}\n", "FILE: this is a ConfigMap: give the file that is in its data"},
 		"too large":                {"#" + strings.Repeat(" ", maxConfigBytes), "larger than 1 MiB"},
 		"manifests and kubeconfig": {header + "manifests: [a]\nkubeconfig: b\n", "FILE:3: manifests takes the place of an API server"},
+		"words of annotations":     {header + "hedge: 1ms\nretryOn: [refused, never]\n", "FILE:4: retryOn=refused,never: want a list of refused"},
 		"contradiction across":     {header + "capture: bind\nmark: 0x1\npreserveSource: sometimes\n", "FILE:5: preserveSource=sometimes: want auto or never"},
 	} {
 		file := inFile(t, c.content)
@@ -168,7 +186,7 @@ kubeconfig: /k
 `)
 	o, cfg := mustConfigure(t, file, "--hostname-override=line", "--retries=3", "-v=0", "--masquerade-all=false",
 		"--nodeport-addresses=localhost", "--healthz-bind-address=", "--manifests=m")
-	if cfg.NodeName != "line" || cfg.Retry.Attempts != 4 || o.seen.logLevel != "info" || cfg.ReturnMark.Value == 0 ||
+	if cfg.NodeName != "line" || cfg.Service.Retry.Attempts != 4 || o.seen.logLevel != "info" || cfg.ReturnMark.Value == 0 ||
 		!reflect.DeepEqual(cfg.NodePortAddresses, proxier.NodePortAddresses{Localhost: true}) ||
 		cfg.HealthzAddress != "" || o.source.kubeconfig != "" {
 		t.Errorf("the file won: %+v", cfg)

@@ -5,18 +5,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/usher-proxy/usher/proxier/admin"
 )
 
 // The exit codes.
 const (
-	exitFailed = 1
-	exitUsage  = 3
+	exitFailed      = 1
+	exitUnreachable = 2 // no usher can be asked
+	exitUsage       = 3
+	exitNotFound    = 4
 )
 
 // usageError is a command line that cannot be meant.
@@ -41,7 +46,7 @@ func run(args []string) int {
 		fmt.Fprintf(os.Stderr, "See '%s --help'.\n", command.CommandPath())
 		return exitUsage
 	}
-	return exitFailed
+	return exitCode(err)
 }
 
 func newRoot() *cobra.Command {
@@ -57,8 +62,20 @@ Try "usher demo": it needs no cluster and no privileges.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newDemo(), newCleanup(), newVersion())
+	root.AddCommand(newRun(), newGet(), newDemo(), newConfig(), newCleanup(), newVersion())
 	return root
+}
+
+// exitCode tells what asking a running usher has failed of.
+func exitCode(err error) int {
+	var answer *admin.Error
+	switch {
+	case errors.Is(err, admin.ErrUnreachable):
+		return exitUnreachable
+	case errors.As(err, &answer) && answer.Status == http.StatusNotFound:
+		return exitNotFound
+	}
+	return exitFailed
 }
 
 // isUsage also knows what cobra says of commands that do not exist.

@@ -19,9 +19,12 @@ type options struct {
 	frontends frontendOptions
 	clients   clientOptions
 	endpoints endpointOptions
+	limits    limitOptions
+	ending    endingOptions
 	udp       udpOptions
 	timing    timingOptions
 	seen      seenOptions
+	admin     adminOptions
 	kernel    kernelOptions
 	kubeProxy kubeProxyOptions
 }
@@ -59,9 +62,12 @@ func (o *options) chapters() []chapter {
 		{"Which addresses are served", &o.frontends},
 		{"Who the client is", &o.clients},
 		{"Which endpoint, and what if it fails", &o.endpoints},
+		{"How many connections", &o.limits},
+		{"How connections end", &o.ending},
 		{"UDP sessions", &o.udp},
 		{"When changes take effect", &o.timing},
 		{"What can be seen", &o.seen},
+		{"How a running usher is asked", &o.admin},
 		{"What the kernel is asked for", &o.kernel},
 		{"Flags of kube-proxy", &o.kubeProxy},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -9,40 +10,71 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/annotation"
 )
 
 // endpointOptions say which endpoint a connection gets, and what if that fails.
 type endpointOptions struct {
-	balancer  string
-	retries   int
-	connect   time.Duration
-	total     time.Duration
-	halfClose time.Duration
+	balancer      string
+	slowStart     string
+	passiveHealth string
+
+	retries     int
+	retryOn     []string
+	connect     time.Duration
+	total       time.Duration
+	retryBudget string
+	hedge       string
 }
 
 func (e *endpointOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&e.balancer, "balancer", "round-robin", "policy that picks endpoints: "+strings.Join(balancer.Names(), ", "))
+	f.StringVar(&e.slowStart, "slow-start", "off", "`duration` that a new endpoint takes to its full share, 1s to 1h, or off")
+	f.StringVar(&e.passiveHealth, "passive-health", "on", "when an endpoint is left out that cannot be connected to: on, off, or a `list` of "+
+		"what is to differ from consecutive-failures=5,base=10s,max=5m,max-ejected=50%")
 	f.IntVar(&e.retries, "retries", 3, "further endpoints to try when a connect fails, `0 to 8`")
+	f.StringSliceVar(&e.retryOn, "retry-on", []string{"refused", "unreachable", "timeout"}, "failures after which another endpoint is tried, a `list` of these "+
+		"and reset-early, which sends what the client has said to a second endpoint")
 	f.DurationVar(&e.connect, "connect-timeout", 2*time.Second, "for one attempt to connect to an endpoint")
 	f.DurationVar(&e.total, "total-connect-timeout", 10*time.Second, "for all attempts of one connection")
-	f.DurationVar(&e.halfClose, "half-close-timeout", time.Hour, "how long one side may be silent after the other one has closed")
+	f.StringVar(&e.retryBudget, "retry-budget", "100%,10/s", "attempts after the first that there may be at one port of a Service: a share of its connections, and so many a second besides")
+	f.StringVar(&e.hedge, "hedge", "off", "`duration` of an attempt after which another one begins beside it, 5ms to 10s, or off")
 }
 
 func (e *endpointOptions) configure(o *options, cfg *proxier.Config) error {
+	cfg.Service = annotation.Defaults()
 	if _, err := balancer.New(e.balancer); err != nil {
 		return fmt.Errorf("%s: %w", o.label("balancer"), err)
 	}
-	if e.retries < 0 || e.retries > 8 {
-		return o.fault("retries", fmt.Sprint(e.retries), "want 0 to 8")
-	}
-	cfg.Balancer = e.balancer
-	cfg.Retry = proxier.Retry{Attempts: e.retries + 1, Timeout: e.connect, Total: e.total}
-	cfg.HalfCloseTimeout = e.halfClose
-	return o.between(
+	cfg.Service.Balancer = e.balancer
+	err := o.asAnnotated(cfg,
+		said{"slow-start", "slow-start", e.slowStart},
+		said{"passive-health", "passive-health", e.passiveHealth},
+		said{"retries", "retries", fmt.Sprint(e.retries)},
+		said{"retry-on", "retry-on", strings.Join(e.retryOn, ",")},
+		said{"retry-budget", "retry-budget", e.retryBudget},
+		said{"hedge", "hedge", e.hedge},
+	)
+	cfg.Service.Retry.Timeout, cfg.Service.Retry.Total = e.connect, e.total
+	return errors.Join(err, o.between(
 		bounds{"connect-timeout", e.connect, 50 * time.Millisecond, time.Minute},
 		bounds{"total-connect-timeout", e.total, e.connect, 10 * time.Minute},
-		bounds{"half-close-timeout", e.halfClose, time.Second, 24 * time.Hour},
-	)
+	))
+}
+
+// said is the value of a flag that says for all Services what an annotation says
+// for one.
+type said struct{ flag, annotation, value string }
+
+// asAnnotated takes values of flags in the words and bounds of annotations.
+func (o *options) asAnnotated(cfg *proxier.Config, all ...said) error {
+	var errs []error
+	for _, s := range all {
+		if err := cfg.Service.Set(s.annotation, s.value, nil); err != nil {
+			errs = append(errs, o.fault(s.flag, s.value, "%w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // bounds are those of a duration.

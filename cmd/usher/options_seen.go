@@ -29,7 +29,7 @@ func (s *seenOptions) define(f *pflag.FlagSet) {
 	alias(f, "logging-format", "log-format", nil)
 	f.StringVar(&s.healthz, "healthz-bind-address", "", "`address:port` of /healthz and /livez; empty serves none (default: 0.0.0.0:10256; with --service-proxy-name 0.0.0.0:10356, as kube-proxy has the other; [::] if --node-ip is an IPv6 address)")
 	f.StringVar(&s.metrics, "metrics-bind-address", "", "`address:port` of /metrics, /proxyMode and /configz; empty serves none (default: 127.0.0.1:10249; with --service-proxy-name 127.0.0.1:10349; [::1] if --node-ip is an IPv6 address)")
-	f.BoolVar(&s.hardFail, "bind-address-hard-fail", false, "end if one of these two cannot be listened on, instead of trying again")
+	f.BoolVar(&s.hardFail, "bind-address-hard-fail", false, "end if one of these two, or the admin socket, cannot be listened on, instead of trying again")
 	f.BoolVar(&s.profiling, "profiling", false, "serve /debug/pprof with the metrics")
 }
 

@@ -14,8 +14,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/annotation"
+	"github.com/usher-proxy/usher/proxier/dial"
+	"github.com/usher-proxy/usher/proxier/limit"
+	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
 
@@ -155,12 +160,48 @@ var meanings = []struct {
 		return reflect.DeepEqual(c.LocalPods, proxier.LocalPods{Mode: "InterfaceNamePrefix", Interface: "veth"})
 	}},
 
-	{"--balancer=random", func(_ *options, c *proxier.Config) bool { return c.Balancer == "random" }},
-	{"--retries=0", func(_ *options, c *proxier.Config) bool { return c.Retry.Attempts == 1 }},
+	{"--balancer=random", func(_ *options, c *proxier.Config) bool { return c.Service.Balancer == "random" }},
+	{"--retries=0", func(_ *options, c *proxier.Config) bool { return c.Service.Retry.Attempts == 1 }},
 	{"--connect-timeout=1s --total-connect-timeout=3s", func(_ *options, c *proxier.Config) bool {
-		return c.Retry.Timeout == time.Second && c.Retry.Total == 3*time.Second
+		return c.Service.Retry.Timeout == time.Second && c.Service.Retry.Total == 3*time.Second
 	}},
-	{"--half-close-timeout=2m", func(_ *options, c *proxier.Config) bool { return c.HalfCloseTimeout == 2*time.Minute }},
+	{"--half-close-timeout=2m", func(_ *options, c *proxier.Config) bool {
+		return c.Service.HalfClose == 2*time.Minute
+	}},
+	{"", func(_ *options, c *proxier.Config) bool {
+		return reflect.DeepEqual(c.Service, annotation.Defaults()) && c.MaxConnections == 0
+	}},
+	{"--balancer=random --retries=1 --connect-timeout=1s --total-connect-timeout=3s", func(_ *options, c *proxier.Config) bool {
+		r := c.Service.Retry
+		return c.Service.Balancer == "random" && r.Attempts == 2 && r.Timeout == time.Second && r.Total == 3*time.Second
+	}},
+	{"--retry-on=timeout,reset-early --retry-on=refused", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Retry.On == dial.Timeout|dial.ResetEarly|dial.Refused
+	}},
+	{"--retry-budget=5%", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Retry.Budget == dial.Budget{Share: 0.05}
+	}},
+	{"--hedge=20ms", func(_ *options, c *proxier.Config) bool { return c.Service.Retry.Hedge == 20*time.Millisecond }},
+	{"--slow-start=30s", func(_ *options, c *proxier.Config) bool { return c.Service.SlowStart == 30*time.Second }},
+	{"--passive-health=off", func(_ *options, c *proxier.Config) bool { return c.Service.Outlier.Passive.Failures == 0 }},
+	{"--passive-health=base=1s,max-ejected=10%", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Outlier.Passive == outlier.Passive{Failures: 5, Base: time.Second, Max: 5 * time.Minute, MaxEjected: 0.1}
+	}},
+	{"--max-connections=7", func(_ *options, c *proxier.Config) bool {
+		return c.MaxConnections == 7 && c.Service.Limits == limit.Limits{}
+	}},
+	{"--max-connections-per-service=3 --max-connections-per-endpoint=2 --max-connections-per-client=1", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Limits == limit.Limits{Connections: 3, PerEndpoint: 2, PerClient: 1}
+	}},
+	{"--connection-rate=10/s,50 --on-limit=wait:2s", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Limits == limit.Limits{Rate: limit.Rate{PerSecond: 10, Burst: 50}, Wait: 2 * time.Second}
+	}},
+	{"--endpoint-drain-timeout=0 --on-endpoint-unready=drain", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Drain == annotation.Drain{Timeout: 0, Unready: annotation.UnreadyDrain}
+	}},
+	{"--endpoint-drain-timeout=1m", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Drain == annotation.Drain{Timeout: time.Minute, Unready: annotation.UnreadyKeep}
+	}},
 
 	{"--min-sync-period=0 --sync-period=1m", func(_ *options, c *proxier.Config) bool { return c.MinSyncPeriod == 0 && c.SyncPeriod == time.Minute }},
 	{"--iptables-min-sync-period=2s --iptables-sync-period=2m", func(_ *options, c *proxier.Config) bool {
@@ -182,16 +223,18 @@ var meanings = []struct {
 		return c.HealthzAddress == "127.0.0.1:10256" && c.MetricsAddress == "[::]:10249"
 	}},
 	{"--bind-address-hard-fail", func(_ *options, c *proxier.Config) bool { return c.BindHardFail }},
+	{"--admin-socket=/run/usher/other.sock", func(_ *options, c *proxier.Config) bool { return c.AdminSocket == "/run/usher/other.sock" }},
+	{"--admin-socket=", func(_ *options, c *proxier.Config) bool { return c.AdminSocket == "" && c.Version == version }},
 	{"--profiling=true", func(_ *options, c *proxier.Config) bool { return c.Profiling }},
 
 	{"", func(_ *options, c *proxier.Config) bool {
-		return c.UDP == udp.Limits{Sessions: 4096, Idle: 30 * time.Second, Stream: 2 * time.Minute} && c.MaxUDPSessions == 0
+		return c.Service.UDP == udp.Limits{Sessions: 4096, Idle: 30 * time.Second, Stream: 2 * time.Minute} && c.MaxUDPSessions == 0
 	}},
 	{"--udp-idle-timeout=10s --udp-stream-timeout=1h", func(_ *options, c *proxier.Config) bool {
-		return c.UDP.Idle == 10*time.Second && c.UDP.Stream == time.Hour
+		return c.Service.UDP.Idle == 10*time.Second && c.Service.UDP.Stream == time.Hour
 	}},
 	{"--udp-max-sessions=9 --udp-max-sessions-per-service=5", func(_ *options, c *proxier.Config) bool {
-		return c.MaxUDPSessions == 9 && c.UDP.Sessions == 5
+		return c.MaxUDPSessions == 9 && c.Service.UDP.Sessions == 5
 	}},
 
 	{"", func(o *options, _ *proxier.Config) bool {
@@ -243,6 +286,26 @@ func TestEveryFlagIsInTheTable(t *testing.T) {
 	})
 }
 
+// What the documentation of annotations says of flags.
+func TestFlagsOfAnnotations(t *testing.T) {
+	o, cfg := mustConfigure(t)
+	for _, d := range annotation.Docs() {
+		if d.Flag == "" {
+			continue
+		}
+		f := o.flags.Lookup(d.Flag)
+		if f == nil {
+			t.Errorf("annotation %s has the flag --%s, which does not exist", d.Name, d.Flag)
+			continue
+		}
+		// Its default is that of the annotation, in the same words.
+		got, value := cfg.Service, strings.Trim(f.DefValue, "[]")
+		if err := got.Set(d.Name, value, balancer.Names()); err != nil || !reflect.DeepEqual(got, annotation.Defaults()) {
+			t.Errorf("--%s=%s is not the default of annotation %s: %v", d.Flag, value, d.Name, err)
+		}
+	}
+}
+
 func TestFlagsThatCannotBeMeant(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"--kube-api-qps=0", "--kube-api-qps=0: want more than 0"},
@@ -285,6 +348,21 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--connect-timeout=1ms", "--connect-timeout=1ms: want 50ms to 1m0s"},
 		{"--total-connect-timeout=1s", "--total-connect-timeout=1s: want 2s to 10m0s"},
 		{"--half-close-timeout=0", "--half-close-timeout=0s: want 1s to 24h0m0s"},
+		{"--slow-start=1ms", "--slow-start=1ms: want off, or a duration from 1s to 1h"},
+		{"--passive-health=maybe", "--passive-health=maybe: want off, on, or a list of consecutive-failures=N,"},
+		{"--retry-on=refused,never", "--retry-on=refused,never: want a list of refused, unreachable, timeout or reset-early"},
+		{"--retry-on=", "--retry-on=: want a value"},
+		{"--retry-budget=20", "--retry-budget=20: want P%,N/s with P from 0 to 1000"},
+		{"--hedge=0", "--hedge=0: want off, or a duration from 5ms to 10s"},
+		{"--hedge=0 --slow-start=0", "--slow-start=0: want off"}, // all are told
+		{"--max-connections=-1", "--max-connections=-1: want 0 to 1000000"},
+		{"--max-connections-per-service=-1", "--max-connections-per-service=-1: want 0 to 1000000"},
+		{"--max-connections-per-endpoint=1000001", "--max-connections-per-endpoint=1000001: want 0 to 1000000"},
+		{"--max-connections-per-client=-1", "--max-connections-per-client=-1: want 0 to 1000000"},
+		{"--connection-rate=10", "--connection-rate=10: want off, or N/s or N/s,BURST"},
+		{"--on-limit=wait", "--on-limit=wait: want reset, or wait:DURATION"},
+		{"--endpoint-drain-timeout=-1s", "--endpoint-drain-timeout=-1s: want off, or a duration from 0s to 1h"},
+		{"--on-endpoint-unready=close", "--on-endpoint-unready=close: want keep, drain or reset"},
 		{"--sync-period=0", "--sync-period=0s: want 1s to 1h0m0s"},
 		{"--iptables-sync-period=0", "--iptables-sync-period=0s: want 1s to 1h0m0s"},
 		{"--min-sync-period=31s", "--min-sync-period=31s: want 0s to 30s"},
@@ -293,6 +371,7 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"-v=x", "want a number"},
 		{"--log-format=xml", "--log-format=xml: want text or json"},
 		{"--logging-format=xml", "--logging-format=xml: want text or json"},
+		{"--admin-socket=usher.sock", "--admin-socket=usher.sock: want an absolute path"},
 		{"--healthz-bind-address=x", "--healthz-bind-address=x: want ADDRESS:PORT"},
 		{"--healthz-bind-address=x:1", `"x" is not an IP address`},
 		{"--metrics-bind-address=:99999", `"99999" is not a port number`},

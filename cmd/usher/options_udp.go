@@ -24,7 +24,7 @@ func (u *udpOptions) define(f *pflag.FlagSet) {
 }
 
 func (u *udpOptions) configure(o *options, cfg *proxier.Config) error {
-	cfg.UDP = udp.Limits{Sessions: u.perService, Idle: u.idle, Stream: u.stream}
+	cfg.Service.UDP = udp.Limits{Sessions: u.perService, Idle: u.idle, Stream: u.stream}
 	cfg.MaxUDPSessions = u.all
 	if u.perService < 1 || u.perService > 1_000_000 {
 		return o.fault("udp-max-sessions-per-service", fmt.Sprint(u.perService), "want 1 to 1000000")

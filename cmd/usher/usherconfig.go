@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/usher-proxy/usher/proxier/annotation"
 )
 
 // usherSettings reads usher's own kind of configuration file, in which each key
@@ -67,44 +69,22 @@ func (s *settings) keys() map[string]string {
 	return keys
 }
 
-// suggestion says which key may be meant by an unknown one.
+// suggestion says which key may be meant by an unknown one, or by another name of
+// its flag.
 func (s *settings) suggestion(unknown string) string {
-	best, least := "", 2+len(unknown)/4
+	var names []string
+	keys := map[string]string{} // by those names, in lower case
 	s.flags.VisitAll(func(f *pflag.Flag) {
-		of := s.flags.Lookup(canonical(f))
-		if !isKey(of) {
-			return
-		}
-		if d := distance(strings.ToLower(unknown), strings.ToLower(lowerCamelCase(f.Name))); d < least {
-			best, least = lowerCamelCase(of.Name), d
+		if of := s.flags.Lookup(canonical(f)); isKey(of) {
+			name := strings.ToLower(lowerCamelCase(f.Name))
+			names, keys[name] = append(names, name), lowerCamelCase(of.Name)
 		}
 	})
-	if best == "" {
+	nearest, found := annotation.Nearest(strings.ToLower(unknown), names)
+	if !found {
 		return ""
 	}
-	return fmt.Sprintf(": do you mean %s?", best)
-}
-
-// distance is how many letters have to be put in, taken out or changed to make b
-// of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return fmt.Sprintf(": do you mean %s?", keys[nearest])
 }
 
 // effective is the value of every key.

@@ -17,7 +17,7 @@ const (
 // connectionLimit is how many clients a health server talks to at a time. Load
 // balancers and probes need few; without a limit, clients that send nothing could
 // use up the open files that connections to Services need.
-const connectionLimit = 1024
+const connectionLimit = 128
 
 // Server returns a server of small answers to anybody: slow clients are hung up
 // on, and those beyond connectionLimit at once.

@@ -71,7 +71,7 @@ type Process struct {
 // Start runs usher with args in a namespace and waits until it serves.
 func Start(t testing.TB, ns *netns.NS, args ...string) *Process {
 	t.Helper()
-	p := Launch(t, ns, append([]string{"run", "--log-format=json", "--min-sync-period=5ms"}, args...)...)
+	p := Launch(t, ns, append([]string{"run", "--log-format=json", "--min-sync-period=5ms", "--admin-socket="}, args...)...)
 	netns.EventuallyWithin(t, patience, "usher serves", func() error {
 		select {
 		case <-p.done:

@@ -17,9 +17,9 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
-	"github.com/usher-proxy/usher/proxier/udp"
 )
 
 //go:embed manifests/*.yaml
@@ -99,10 +99,7 @@ func start(ctx context.Context, o Options, folder string, seen func(*observe.Rec
 		Source: src, NodeName: nodeName, Log: o.Log, Registry: prometheus.NewRegistry(), OnRecord: seen,
 		Capture: "bind", AllowLoopbackEndpoints: true,
 		NodePortAddresses: proxier.NodePortAddresses{Localhost: true}, // and on no other address of a laptop
-		Balancer:          "round-robin",
-		UDP:               udp.Limits{Sessions: 4096, Idle: 30 * time.Second, Stream: 120 * time.Second},
-		Retry:             proxier.Retry{Attempts: 4, Timeout: 2 * time.Second, Total: 10 * time.Second},
-		HalfCloseTimeout:  time.Minute,
+		Service:           annotation.Defaults(),
 		MinSyncPeriod:     20 * time.Millisecond, SyncPeriod: 30 * time.Second, DrainTimeout: time.Second,
 		HealthzAddress: "127.0.0.1:0", MetricsAddress: "127.0.0.1:0",
 	})

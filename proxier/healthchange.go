@@ -1,0 +1,36 @@
+package proxier
+
+import (
+	"fmt"
+
+	"github.com/usher-proxy/usher/proxier/outlier"
+)
+
+// healthChanged tells that an endpoint of the listener went out or came back.
+func (l *listener) healthChanged(c outlier.Change) {
+	service := serviceRef(l.key.Namespace, l.key.Name)
+	log := l.log.WithField("about", service.String())
+	l.countIll()
+	if l.key.Protocol == udpProtocol {
+		l.wake() // its sessions move
+	}
+	if !c.Out {
+		log.Infof("%s: endpoint %s is well again: %s", l.key, c.Endpoint, c.Why)
+		return
+	}
+	l.shared.metrics.Ejected(string(c.Cause))
+	message := fmt.Sprintf("%s: endpoint %s is ill: %s", l.key, c.Endpoint, c.Why)
+	log.Warn(message)
+	l.event(service, "EndpointEjected", message)
+}
+
+// countIll measures how many endpoints are ill.
+func (l *listener) countIll() {
+	ill := 0
+	for _, s := range l.health.Status() {
+		if s.Out {
+			ill++
+		}
+	}
+	l.shared.metrics.Ill(l.key.Family.String(), ill)
+}

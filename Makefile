@@ -1,7 +1,7 @@
 # The two commands to begin with are `make demo` and `make test`.
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X github.com/usher-proxy/usher/cmd/usher/cli.version=$(VERSION)
 
 .PHONY: build demo test test-cluster conformance bench bench-udp lint clean
 

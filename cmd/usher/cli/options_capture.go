@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier"
+)
+
+// captureOptions say how connections get to usher.
+type captureOptions struct {
+	capture   string
+	portRange string
+	mark      string
+}
+
+func (c *captureOptions) define(f *pflag.FlagSet) {
+	f.StringVar(&c.capture, "capture", "auto", "iptables (REDIRECT rules), bind (bind the Service addresses), or auto: iptables if it works")
+	f.StringVar(&c.portRange, "proxy-port-range", "11000-29999", "`ports` of listeners for redirected connections")
+	f.StringVar(&c.mark, "mark", "0x20/0x20", "packet mark, `value[/mask]`, of usher's own connections, which iptables then leaves alone")
+}
+
+func (c *captureOptions) configure(o *options, cfg *proxier.Config) (err error) {
+	switch c.capture {
+	case "auto", "iptables", "bind":
+	default:
+		return o.fault("capture", c.capture, "want auto, iptables or bind")
+	}
+	for _, name := range []string{"proxy-port-range", "mark", "return-mark"} {
+		if c.capture == "bind" && o.spoken(name) != nil {
+			return fmt.Errorf("--%s is about redirected connections: %s=bind has none", name, o.label("capture"))
+		}
+	}
+	cfg.Capture = c.capture
+	if cfg.ProxyPortRange, err = proxier.ParsePortRange(c.portRange); err != nil {
+		return fmt.Errorf("%s: %w", o.label("proxy-port-range"), err)
+	}
+	cfg.Mark, err = o.parseMark("mark", c.mark)
+	return err
+}
+
+func (s *settings) parseMark(name, text string) (iptables.Mark, error) {
+	value, mask, hasMask := strings.Cut(text, "/")
+	v, err := strconv.ParseUint(value, 0, 32)
+	m := v
+	if hasMask && err == nil {
+		m, err = strconv.ParseUint(mask, 0, 32)
+	}
+	if err != nil || v == 0 || v&^m != 0 {
+		return iptables.Mark{}, s.fault(name, text, "want VALUE or VALUE/MASK, not zero and inside the mask, as in 0x20/0x20")
+	}
+	return iptables.Mark{Value: uint32(v), Mask: uint32(m)}, nil
+}

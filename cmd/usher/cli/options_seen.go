@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/pflag"
+
+	"github.com/usher-proxy/usher/proxier"
+)
+
+// seenOptions say what usher shows of itself.
+type seenOptions struct {
+	logLevel, logFormat string
+	healthz, metrics    string
+	hardFail            bool
+	profiling           bool
+}
+
+func (s *seenOptions) define(f *pflag.FlagSet) {
+	f.StringVar(&s.logLevel, "log-level", "info", "error, warning (no records of connections that went well), info, debug or trace")
+	v := alias(f, "v", "log-level", (*verbosity)(&s.logLevel))
+	v.Shorthand, v.Usage = "v", "log level as a `number`: up to 3 is info, up to 5 debug, above that trace"
+	f.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	alias(f, "logging-format", "log-format", nil)
+	f.StringVar(&s.healthz, "healthz-bind-address", "", "`address:port` of /healthz and /livez; empty serves none (default: 0.0.0.0:10256; with --service-proxy-name 0.0.0.0:10356, as kube-proxy has the other; [::] if --node-ip is an IPv6 address)")
+	f.StringVar(&s.metrics, "metrics-bind-address", "", "`address:port` of /metrics, /proxyMode and /configz; empty serves none (default: 127.0.0.1:10249; with --service-proxy-name 127.0.0.1:10349; [::1] if --node-ip is an IPv6 address)")
+	f.BoolVar(&s.hardFail, "bind-address-hard-fail", false, "end if one of these two, or the admin socket, cannot be listened on, instead of trying again")
+	f.BoolVar(&s.profiling, "profiling", false, "serve /debug/pprof with the metrics")
+}
+
+// complete finds the addresses that nobody gave, and adds the port to those that
+// were given without, as kube-proxy does.
+func (s *seenOptions) complete(o *options) error {
+	anywhere, loopback := netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if o.node.ipv6() {
+		anywhere, loopback = netip.IPv6Unspecified(), netip.IPv6Loopback()
+	}
+	for _, a := range []struct {
+		flag, value string
+		standard    netip.AddrPort
+	}{
+		{"healthz-bind-address", s.healthz, netip.AddrPortFrom(anywhere, 10256)},
+		{"metrics-bind-address", s.metrics, netip.AddrPortFrom(loopback, 10249)},
+	} {
+		port := a.standard.Port()
+		if o.source.serviceProxyName != "" {
+			port += 100
+		}
+		value := a.value
+		if addr, ok := proxier.ParseAddr(value); ok {
+			value = netip.AddrPortFrom(addr, port).String()
+		}
+		if !o.given(a.flag) {
+			value = netip.AddrPortFrom(a.standard.Addr(), port).String()
+		}
+		if err := o.flags.Lookup(a.flag).Value.Set(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *seenOptions) configure(o *options, cfg *proxier.Config) error {
+	if _, err := logrus.ParseLevel(s.logLevel); err != nil {
+		return o.fault("log-level", s.logLevel, "want error, warning, info, debug or trace")
+	}
+	if s.logFormat != "text" && s.logFormat != "json" {
+		return o.fault("log-format", s.logFormat, "want text or json")
+	}
+	for _, a := range []struct{ flag, addr string }{{"healthz-bind-address", s.healthz}, {"metrics-bind-address", s.metrics}} {
+		if err := checkBindAddress(a.addr); err != nil {
+			return o.fault(a.flag, a.addr, "%w", err)
+		}
+	}
+	cfg.HealthzAddress, cfg.MetricsAddress = s.healthz, s.metrics
+	cfg.BindHardFail, cfg.Profiling = s.hardFail, s.profiling
+	return nil
+}
+
+// checkBindAddress accepts IP:port, :port, and nothing at all.
+func checkBindAddress(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return errors.New("want ADDRESS:PORT, or nothing to serve none")
+	}
+	if _, err := netip.ParseAddr(host); host != "" && err != nil {
+		return fmt.Errorf("%q is not an IP address", host)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is not a port number", port)
+	}
+	return nil
+}
+
+// verbosity is the log level as klog's number.
+type verbosity string
+
+func (v *verbosity) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	switch {
+	case err != nil:
+		return errors.New("want a number")
+	case n <= 3:
+		*v = "info"
+	case n <= 5:
+		*v = "debug"
+	default:
+		*v = "trace"
+	}
+	return nil
+}
+
+func (v *verbosity) String() string { return string(*v) }
+func (v *verbosity) Type() string   { return "number" }

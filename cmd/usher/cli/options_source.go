@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/source"
+)
+
+// sourceOptions say where Services come from, and which.
+type sourceOptions struct {
+	kubeconfig, master string
+	qps                float32
+	burst              int
+	contentType        string
+	manifests          []string
+	serviceProxyName   string
+}
+
+func (s *sourceOptions) define(f *pflag.FlagSet) {
+	f.StringVar(&s.kubeconfig, "kubeconfig", "", "`file` with the address and credentials of the API server (default: in-cluster credentials)")
+	f.StringVar(&s.master, "master", "", "`address` of a real API server; replaces only the host, never token or CA")
+	f.Float32Var(&s.qps, "kube-api-qps", 20, "requests a second to the API server; -1 for any `number`")
+	f.IntVar(&s.burst, "kube-api-burst", 40, "`number` of requests at once beyond that")
+	f.StringVar(&s.contentType, "kube-api-content-type", runtime.ContentTypeProtobuf, "`type` of what is sent to the API server: this or "+runtime.ContentTypeJSON)
+	f.StringArrayVar(&s.manifests, "manifests", nil, "YAML `path`, file or folder, to read objects from and to watch, instead of an API server; repeatable")
+	f.StringVar(&s.serviceProxyName, "service-proxy-name", "", "serve only the Services whose label service.kubernetes.io/service-proxy-name is this `name`, "+
+		"beside a kube-proxy that serves all others; health and metrics then have addresses of their own by default, see there (default: the Services without that label)")
+}
+
+func (s *sourceOptions) configure(o *options, cfg *proxier.Config) error {
+	if len(s.manifests) > 0 && (s.kubeconfig != "" || s.master != "") {
+		return fmt.Errorf("%s takes the place of an API server: it cannot be combined with --kubeconfig or --master", o.label("manifests"))
+	}
+	cfg.AllowLoopbackEndpoints = len(s.manifests) > 0
+	if s.qps <= 0 && s.qps != -1 {
+		return o.fault("kube-api-qps", fmt.Sprint(s.qps), "want more than 0, or -1 for no limit")
+	}
+	if s.burst < 1 {
+		return o.fault("kube-api-burst", fmt.Sprint(s.burst), "want 1 or more")
+	}
+	if s.contentType != runtime.ContentTypeProtobuf && s.contentType != runtime.ContentTypeJSON {
+		return o.fault("kube-api-content-type", s.contentType, "want %s or %s", runtime.ContentTypeProtobuf, runtime.ContentTypeJSON)
+	}
+	if faults := validation.IsValidLabelValue(s.serviceProxyName); len(faults) > 0 {
+		return o.fault("service-proxy-name", s.serviceProxyName, "no Service can have this label: %s", strings.Join(faults, ", "))
+	}
+	return nil
+}
+
+// open returns the source for a node.
+func (s *sourceOptions) open(ctx context.Context, cfg *proxier.Config) (source.Source, error) {
+	if len(s.manifests) > 0 {
+		return source.NewManifests(s.manifests, cfg.NodeName, s.serviceProxyName, cfg.Log)
+	}
+	config, err := source.RESTConfig(s.kubeconfig, s.master)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst, config.ContentType = s.qps, s.burst, s.contentType
+	if s.serviceProxyName == "" { // otherwise kube-proxy serves the API server's Service
+		if err := source.CheckAPIAddress(ctx, config, proxier.Leftover(ctx), cfg.Log); err != nil {
+			return nil, err
+		}
+	}
+	return source.NewAPI(source.Config{
+		REST: config, NodeName: cfg.NodeName, ServiceProxyName: s.serviceProxyName, Log: cfg.Log,
+	})
+}

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"github.com/usher-proxy/usher/proxier"
+)
+
+func newRun(own Policies) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Serve the Services of a cluster, or of YAML files",
+		Long: `run watches Services and EndpointSlices and serves them on this node until it is
+stopped (SIGTERM or SIGINT); then it takes its iptables rules away and lets open
+connections end. A second signal ends it at once.
+
+Settings come from the command line, else from the file that --config names, else
+they are the defaults below. In a file of the kind UsherConfiguration each flag is
+a key in lowerCamelCase (--node-name is nodeName), and an unknown key is an error;
+--write-config-to writes one. A KubeProxyConfiguration and kube-proxy's command
+line are accepted too: what has no meaning here is named in the log. Unlike in
+kube-proxy, any flag on the command line wins over the file, not only
+--hostname-override and those of the log.`,
+		Example: `  usher run --kubeconfig /etc/usher/kubeconfig
+  usher run --manifests ./services/ --capture=bind
+  usher run --service-proxy-name=usher           # beside kube-proxy
+  usher run --config=/var/lib/kube-proxy/config.conf --hostname-override=$(NODE_NAME)`,
+		Args: noArgs,
+	}
+	o := newOptions(own)
+	o.addTo(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serve(cmd, o) }
+	return cmd
+}
+
+func serve(cmd *cobra.Command, o *options) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	if o.file.writeTo != "" {
+		return o.writeTo(o.file.writeTo, cmd.OutOrStdout())
+	}
+	if cfg.Log, err = newLogger(cmd.ErrOrStderr(), o.seen.logLevel, o.seen.logFormat); err != nil {
+		return err
+	}
+	cfg.Log.Infof("usher %s", version)
+	o.tell(cfg.Log)
+	o.kernel.apply(cfg.Log)
+	if cfg.Source, err = o.source.open(cmd.Context(), &cfg); err != nil {
+		return err
+	}
+	cfg.Registry = prometheus.NewRegistry()
+	cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	cfg.Configz = o.configz(&cfg)
+	return o.file.untilChanged(cmd.Context(), cfg.Log, func(ctx context.Context) error { return runProxier(ctx, cfg) })
+}
+
+func runProxier(ctx context.Context, cfg proxier.Config) error {
+	p, err := proxier.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return p.Run(ctx)
+}

@@ -190,7 +190,7 @@ func TestWhyAnEndpointThatIsIllIsOut(t *testing.T) {
 		return errors.New("it is in")
 	})
 	want := []string{alive.String() + " in [cluster]: ready, nothing speaks against it",
-		dead.String() + " out [cluster]: ready, but out for *s, 5 connections in a row failed (*connection refused), its back-off is 10s, a probe decides in *s"}
+		dead.String() + " out [cluster]: ready, but ill for *s, 5 connections in a row failed (*connection refused), its back-off is 10s, a probe decides in *s"}
 	slices.Sort(want)
 	s.wantTold("web", want...)
 	for _, line := range s.told("web") {
@@ -211,7 +211,7 @@ func TestWhyAnEndpointThatIsIllIsIn(t *testing.T) {
 		}
 		return nil
 	})
-	s.wantTold("web", dead.String()+" in [cluster]: ready, but out for *s, 5 connections in a row failed (*), its back-off is 10s, *, "+
+	s.wantTold("web", dead.String()+" in [cluster]: ready, but ill for *s, 5 connections in a row failed (*), its back-off is 10s, *, "+
 		"stays in use all the same (set cluster: no more than 0 of 1 may be left out*)")
 }
 

@@ -22,12 +22,12 @@ func TestChecksLeaveOutAndBringBack(t *testing.T) {
 		l.set(refused, addr(a))
 		l.untilAsked(addr(a), 2)
 		l.wantUsed("cluster", addrs(a, b, c)...)
-		l.wantWhy(addr(a), "in, 2 checks failed (dial tcp: connection refused), 3 in a row leave it out")
+		l.wantWhy(addr(a), "in, 2 checks failed (connection refused), 3 in a row leave it out")
 		l.untilAsked(addr(a), 1)
 		l.wantUsed("cluster", addrs(b, c)...)
-		why := "3 checks in a row failed (dial tcp: connection refused), 2 good in a row bring it back"
+		why := "3 checks in a row failed (connection refused), 2 good in a row bring it back"
 		l.wantNews(Change{Endpoint: addr(a), Out: true, Cause: ByChecks, Why: why})
-		l.wantWhy(addr(a), "out for 0s, "+why)
+		l.wantWhy(addr(a), "ill for 0s, "+why)
 		l.connections(9, nil, addr(a)) // connections do not overrule checks
 		l.wantUsed("cluster", addrs(b, c)...)
 
@@ -108,7 +108,7 @@ func TestACheckIsTheProbe(t *testing.T) {
 		start := time.Now()
 		l.connections(3, silent, addr(a))
 		l.wantUsed("cluster", addrs(b, c)...)
-		l.wantWhy(addr(a), "out for 0s, 3 connections in a row failed (connection timed out), its back-off is 10s, a good check brings it back in 10s, the last check was good")
+		l.wantWhy(addr(a), "ill for 0s, 3 connections in a row failed (connection timed out), its back-off is 10s, a good check brings it back in 10s, the last check was good")
 		l.news()
 		l.wait(10 * time.Second)
 		l.wantQuestions(addr(a), start, 10*time.Second)
@@ -143,7 +143,7 @@ func TestAfterALongOutageTheCheckDecides(t *testing.T) {
 		l.wait(24 * time.Second) // Rise times the interval, with its jitter
 		l.wantUsed("cluster", addrs(a, b, c)...)
 		l.connections(3, refused, addr(a))
-		l.wantWhy(addr(a), "out for 0s, 3 connections in a row failed (connection refused), its back-off is 20s, a good check brings it back in 20s, the last check was good")
+		l.wantWhy(addr(a), "ill for 0s, 3 connections in a row failed (connection refused), its back-off is 20s, a good check brings it back in 20s, the last check was good")
 	})
 }
 
@@ -154,7 +154,7 @@ func TestChecksThatCannotBeMadeSayNothing(t *testing.T) {
 		l.wait(time.Hour)
 		l.wantUsed("cluster", addrs(a, b, c)...)
 		l.wantNews()
-		l.wantWhy(addr(a), "in, not checked yet, the last attempt to ask it failed here and says nothing of it: dial tcp: too many open files")
+		l.wantWhy(addr(a), "in, not checked yet, the last attempt to ask it failed here and says nothing of it: too many open files")
 	})
 }
 

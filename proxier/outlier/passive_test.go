@@ -34,7 +34,7 @@ func TestAnEndpointThatRefusesIsLeftOutUntilAProbeSucceeds(t *testing.T) {
 		l.wantNews(Change{Endpoint: addr(a), Out: true, Cause: ByConnections,
 			Why: "3 connections in a row failed (connection refused), its back-off is 10s, then a probe decides"})
 		l.wait(4 * time.Second)
-		l.wantWhy(addr(a), "out for 4s, 3 connections in a row failed (connection refused), its back-off is 10s, a probe decides in 6s")
+		l.wantWhy(addr(a), "ill for 4s, 3 connections in a row failed (connection refused), its back-off is 10s, a probe decides in 6s")
 		if s := l.d.Status()[0]; !s.Out || len(s.Withheld) != 1 || s.Withheld[0] != "cluster" || !s.Since.Equal(start) || !s.Next.Equal(start.Add(10*time.Second)) {
 			t.Errorf("the status is %+v", s)
 		}
@@ -42,7 +42,7 @@ func TestAnEndpointThatRefusesIsLeftOutUntilAProbeSucceeds(t *testing.T) {
 		l.wait(7 * time.Second)
 		l.wantQuestions(addr(a), start, 10*time.Second)
 		l.wantUsed("cluster", addrs(b, c)...)
-		l.wantWhy(addr(a), "out for 11s, 3 connections in a row failed (dial tcp: connection refused), its back-off is 20s, a probe decides in 19s")
+		l.wantWhy(addr(a), "ill for 11s, 3 connections in a row failed (connection refused), its back-off is 20s, a probe decides in 19s")
 		l.set(nil, addr(a))
 		l.wait(20 * time.Second)
 		l.wantQuestions(addr(a), start, 30*time.Second)
@@ -108,7 +108,7 @@ func TestALongOutageEndsWithinMax(t *testing.T) {
 				t.Errorf("probe %d came after %s; want %s", i, at, want)
 			}
 		}
-		l.wantWhy(addr(a), "out for 10m0s, 3 connections in a row failed (no connection within 2s), its back-off is 1m0s, a probe decides in 32s")
+		l.wantWhy(addr(a), "ill for 10m0s, 3 connections in a row failed (no connection within 2s), its back-off is 1m0s, a probe decides in 32s")
 		l.set(nil, addr(a))
 		l.wait(passive.Passive.Max)
 		l.wantUsed("cluster", addrs(a, b, c)...)
@@ -134,7 +134,7 @@ func TestUDPComesBackAfterTheBackOff(t *testing.T) {
 		l.serve("cluster", addrs(a, b, c)...)
 		l.connections(3, refused, addr(a))
 		l.wantUsed("cluster", addrs(b, c)...)
-		l.wantWhy(addr(a), "out for 0s, 3 connections in a row failed (connection refused), its back-off is 10s, it comes back in 10s")
+		l.wantWhy(addr(a), "ill for 0s, 3 connections in a row failed (connection refused), its back-off is 10s, it comes back in 10s")
 		l.news()
 		l.wait(10 * time.Second)
 		l.wantUsed("cluster", addrs(a, b, c)...)
@@ -171,8 +171,8 @@ func TestOwnFaultsSayNothing(t *testing.T) {
 		l.wait(35 * time.Second)
 		l.wantUsed("cluster", addrs(b, c)...)
 		l.wantQuestions(addr(a), start, 10*time.Second, 20*time.Second, 30*time.Second) // again, not later and later
-		l.wantWhy(addr(a), "out for 35s, 3 connections in a row failed (connection refused), its back-off is 10s, a probe decides in 5s, "+
-			"the last attempt to ask it failed here and says nothing of it: dial tcp: too many open files")
+		l.wantWhy(addr(a), "ill for 35s, 3 connections in a row failed (connection refused), its back-off is 10s, a probe decides in 5s, "+
+			"the last attempt to ask it failed here and says nothing of it: too many open files")
 		if s := l.prober.Stats(); s.Unknown != 3 || s.Bad != 0 {
 			t.Errorf("the stats are %+v", s)
 		}

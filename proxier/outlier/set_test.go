@@ -45,7 +45,7 @@ func TestWhoWentOutFirstIsWithheld(t *testing.T) {
 		if want := []bool{false, false, true, true}; !slices.Equal(kept, want) {
 			t.Errorf("kept are %v; want %v", kept, want)
 		}
-		l.wantWhy(addr(a), "out for 0s, 3 connections in a row failed (connection refused), its back-off is 10s, a probe decides in 10s, "+
+		l.wantWhy(addr(a), "ill for 0s, 3 connections in a row failed (connection refused), its back-off is 10s, a probe decides in 10s, "+
 			"stays in use all the same (set cluster: no more than 2 of 4 may be left out)")
 		if s := l.d.Status(); s[0].Withheld != nil || !s[0].Out || len(s[1].Withheld) != 1 {
 			t.Errorf("the status is %+v", s)
@@ -66,7 +66,7 @@ func TestEachSetHasAShareOfItsOwn(t *testing.T) {
 		l.connections(3, refused, addr(b))
 		l.wantUsed("cluster", addrs(a, c, d)...)
 		l.wantUsed("local", addr(b)) // the last one is never left out
-		l.wantWhy(addr(b), "out for 0s, 3 connections in a row failed (connection refused), its back-off is 10s, a probe decides in 10s, "+
+		l.wantWhy(addr(b), "ill for 0s, 3 connections in a row failed (connection refused), its back-off is 10s, a probe decides in 10s, "+
 			"stays in use all the same (set local: no more than 0 of 1 may be left out)")
 		l.serve("local", addrs(a, b)...)
 		l.wantUsed("local", addr(a))

@@ -2,8 +2,10 @@ package outlier
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -63,7 +65,7 @@ func (d *Detector) places() (withheld, kept map[*endpoint][]string) {
 func (d *Detector) why(e *endpoint, kept []string, now time.Time) string {
 	say := []string{"in"}
 	if e.out() {
-		say[0] = "out for " + coarse(now.Sub(e.since))
+		say[0] = "ill for " + coarse(now.Sub(e.since))
 	}
 	say = append(say, d.connections(e, now)...)
 	say = append(say, d.checks(e)...)
@@ -164,6 +166,9 @@ func count(n int, what string) string {
 func text(err error) string {
 	if err == nil {
 		return "for a reason that is not known"
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Err != nil {
+		err = op.Err // whose address it is about is known
 	}
 	const most = 160
 	line := strings.Map(func(r rune) rune {

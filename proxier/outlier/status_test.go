@@ -40,8 +40,8 @@ func TestAllThatIsKnownIsTold(t *testing.T) {
 			t.Fatalf("the list is %+v", list)
 		}
 		for _, part := range []string{
-			"out for ", "3 connections in a row failed (connection timed out), its back-off is 10s, a good check brings it back now",
-			"3 checks in a row failed (dial tcp: connection refused), 2 good in a row bring it back",
+			"ill for ", "3 connections in a row failed (connection timed out), its back-off is 10s, a good check brings it back now",
+			"3 checks in a row failed (connection refused), 2 good in a row bring it back",
 		} {
 			if !strings.Contains(list[0].Why, part) {
 				t.Errorf("%q does not tell %q", list[0].Why, part)
@@ -51,7 +51,7 @@ func TestAllThatIsKnownIsTold(t *testing.T) {
 		l.set(nil, addr(a))
 		l.untilAsked(addr(a), 1)
 		l.wantUsed("cluster", addrs(c, b)...)
-		if why := l.d.Status()[0].Why; !strings.HasSuffix(why, "checks failed (dial tcp: connection refused), 1 good one of 2 that bring it back") {
+		if why := l.d.Status()[0].Why; !strings.HasSuffix(why, "checks failed (connection refused), 1 good one of 2 that bring it back") {
 			t.Errorf("it tells %q", why)
 		}
 

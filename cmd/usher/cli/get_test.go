@@ -22,7 +22,7 @@ var seen = []proxier.ServicePortStatus{
 			{Address: "10.0.0.1:8080", Pod: "default/web-1", Node: "node-1", Zone: "zone-a", Weight: 1,
 				Sets: []proxier.Set{"cluster", "local"}, State: proxier.In, Why: "ready, nothing speaks against it", Connections: new(12)},
 			{Address: "10.0.0.2:8080", Pod: "other/\x1b[31mweb-2", Weight: 10,
-				Sets: []proxier.Set{"cluster"}, State: proxier.Out, Why: "ready, but out for 3s", Connections: new(0)},
+				Sets: []proxier.Set{"cluster"}, State: proxier.Out, Why: "ready, but ill for 3s", Connections: new(0)},
 			{Address: "10.0.0.3:8080", Sets: []proxier.Set{}, State: proxier.Out, Why: "not ready", Connections: new(0)},
 		}},
 	{Namespace: "kube-system", Service: "kube-dns", Port: 53, Protocol: "udp", Family: "IPv6", Balancer: "random", Endpoints: []proxier.EndpointStatus{
@@ -86,7 +86,7 @@ func TestGetEndpoints(t *testing.T) {
 		{args: "web", out: `
 SERVICE       PORT       FAMILY   ENDPOINT        POD                SETS            STATE   CONNS   WHY
 default/web   http/tcp   IPv4     10.0.0.1:8080   web-1              cluster,local   in      12      ready, nothing speaks against it
-default/web   http/tcp   IPv4     10.0.0.2:8080   other/?[31mweb-2   cluster         out     0       ready, but out for 3s
+default/web   http/tcp   IPv4     10.0.0.2:8080   other/?[31mweb-2   cluster         out     0       ready, but ill for 3s
 default/web   http/tcp   IPv4     10.0.0.3:8080   <none>             <none>          out     0       not ready
 `},
 		{args: "-n kube-system -o wide", out: `

@@ -15,9 +15,10 @@ const (
 	// latencyUnknown is the latency of an endpoint from which the answer to its
 	// first connection is still to come.
 	latencyUnknown = time.Minute
-	// latencyPenalty is how long a failed connect can be noticed. At first it makes
-	// an endpoint e^9, about 8,000, times as slow.
-	latencyPenalty = 9 * latencyDecay
+	// latencyAvoid is how long an endpoint is avoided that could not be connected to.
+	// It is short: who counts failures has to see some, and to be asked again is
+	// how an endpoint shows that it is well.
+	latencyAvoid = time.Second
 	// latencyFew is up to how many endpoints all are compared, not only two: of
 	// four with two slow ones, every sixth draw would be just these.
 	latencyFew = 4
@@ -31,8 +32,8 @@ const (
 // more than p2c, and a protocol in which the endpoint says something.
 //
 // The latency is that of Pick.Answered. It goes up at once to a peak and down
-// slowly, by an exponentially weighted moving average. A failed connect is a peak
-// as well, which lasts until something is answered, and no longer than 90 s.
+// slowly, by an exponentially weighted moving average. After a failed connect an
+// endpoint is avoided for a second; what was known of it before then counts again.
 type latency struct {
 	memory[*speed]
 	start time.Time
@@ -104,8 +105,12 @@ func newSpeed(start time.Time) *speed {
 	s.answered = s.measure
 	s.done = func(o Outcome) {
 		s.active.Add(-1)
-		if o.Err != nil { // else it stood, but who knows how long ago
-			s.failed.Store(s.now())
+		if o.Err == nil {
+			return // it stood, but who knows how long ago
+		}
+		s.failed.Store(s.now())
+		if s.average.Load() == 0 { // nothing is known of it: no answer is to come
+			s.picked.Store(0)
 		}
 	}
 	return s
@@ -125,6 +130,9 @@ func (s *speed) begin(e Endpoint) Pick {
 // that was never picked, which is to be tried first: without an answer so far it
 // counts as slow.
 func (s *speed) latency(now time.Duration) float64 {
+	if failed := s.failed.Load(); failed != 0 && now-time.Duration(failed) < latencyAvoid {
+		return math.Inf(1)
+	}
 	picked := s.picked.Load()
 	if picked == 0 {
 		return 0
@@ -133,11 +141,7 @@ func (s *speed) latency(now time.Duration) float64 {
 	if average == 0 {
 		average = float64(latencyUnknown)
 	}
-	age := now - time.Duration(picked)
-	if failed := s.failed.Load(); failed != 0 {
-		age -= max(latencyPenalty-(now-time.Duration(failed)), 0)
-	}
-	return average * decay(age)
+	return average * decay(now-time.Duration(picked))
 }
 
 func decay(age time.Duration) float64 { return math.Exp(-float64(age) / float64(latencyDecay)) }

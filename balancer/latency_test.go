@@ -112,21 +112,21 @@ func TestLatencyLeavesAnEndpointThatRefuses(t *testing.T) {
 		b.answers[odd] = 0
 		b.within("refusing", b.serve(b.set, 100*n, 60*time.Second)[odd], 0, fair/50)
 		b.answers[odd] = fast
-		b.serve(b.set, 100*n, 90*time.Second)
-		b.within("90 s after it is up again", b.serve(b.set, 100*n, 20*time.Second)[odd], fair/2, fair*3/2)
+		b.serve(b.set, 100*n, 2*time.Second)
+		b.within("two seconds after it is up again", b.serve(b.set, 100*n, 20*time.Second)[odd], fair/2, fair*3/2)
 	})
 }
 
-// After a single refusal the first answer puts all right.
+// After a single refusal it is asked again soon, and the answer puts all right.
 func TestLatencyForgivesAnEndpointThatAnswers(t *testing.T) {
 	inBubble(t, func(b *backends, n int, fair float64) {
 		odd := b.set[1].Addr
 		b.serve(b.set, 100*n, 10*time.Second)
 		time.Sleep(time.Second) // all were answered
 		b.connection(b.policy.Picker(b.set).(balancer.Chooser).Choose(b.set[1]), 0)
-		b.within("just after a refusal", b.serve(b.set, 100*n, 10*time.Second)[odd], 0, fair/20)
-		b.serve(b.set, 100*n, 45*time.Second)
-		b.within("a minute after the refusal", b.serve(b.set, 100*n, 10*time.Second)[odd], fair/2, fair*3/2)
+		b.within("just after a refusal", b.serve(b.set, 100*n, 900*time.Millisecond)[odd], 0, fair/20)
+		b.serve(b.set, 100*n, time.Second)
+		b.within("two seconds after the refusal", b.serve(b.set, 100*n, 10*time.Second)[odd], fair/2, fair*3/2)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -132,24 +133,93 @@ func (c *connection) connect(tried []netip.AddrPort) (found dial.Result, err err
 	return found, err
 }
 
-// search dials. Where each endpoint has all the connections that it may, it waits
-// for one of them as long as the Service allows.
+// search dials. Where the endpoints that are left have all the connections that they
+// may, it waits for one of them as long as the Service allows, and goes on.
 func (c *connection) search(ctx context.Context, tried []netip.AddrPort) (dial.Result, error) {
 	call := dial.Call{
 		Client: c.record.Client.Addr(), Start: c.record.Start, Retry: c.settings.Retry,
-		Picker: c.picker, From: c.sourceOf, Admit: c.shared.gate.Endpoint, Report: c.report,
+		Picker: c.picker, From: c.sourceOf, Report: c.report,
 		Budget: c.shared.retries, Exclude: tried,
 	}
+	var kept place
 	for {
+		call.Admit = c.admission(&kept)
 		found, err := c.dialer.Dial(ctx, call)
+		kept.giveBack()
 		c.noteSearch(found)
-		if !errors.Is(err, dial.ErrEndpointsFull) {
+		if err == nil || len(found.Full) == 0 {
 			return found, err
 		}
-		if err := c.awaitEndpoint(ctx, &call); err != nil {
-			return found, err
+		call.Exclude = slices.Concat(call.Exclude, attempted(found))
+		if limited := c.awaitEndpoint(ctx, found.Full, &kept); limited != nil {
+			if len(call.Exclude) > 0 && ctx.Err() == nil {
+				return found, err // what those that were tried have said matters more
+			}
+			return found, limited
 		}
 	}
+}
+
+// attempted are the endpoints that a search has tried.
+func attempted(found dial.Result) (list []netip.AddrPort) {
+	for _, a := range found.Attempts {
+		if a.Result != observe.OutOfFiles && a.Result != observe.OutOfMemory && !slices.Contains(list, a.Backend) {
+			list = append(list, a.Backend)
+		}
+	}
+	return list
+}
+
+// place is one at an endpoint that is kept for a search.
+type place struct {
+	at    netip.AddrPort
+	leave func() // nil: there is none, or it was taken
+}
+
+// take returns nil if the place is not there.
+func (p *place) take(endpoint netip.AddrPort) (leave func()) {
+	if p.at != endpoint {
+		return nil
+	}
+	leave, p.leave = p.leave, nil
+	return leave
+}
+
+func (p *place) giveBack() {
+	if p.leave != nil {
+		p.leave()
+		p.leave = nil
+	}
+}
+
+// admission counts a search in at endpoints. One that is left out for being ill is
+// no way around the limits of those that are well.
+func (c *connection) admission(kept *place) func(netip.AddrPort) (func(), bool) {
+	full := false
+	return func(e netip.AddrPort) (func(), bool) {
+		if leave := kept.take(e); leave != nil {
+			return leave, true
+		}
+		if full && c.health.Out(string(c.set), e) {
+			return nil, false
+		}
+		leave, ok := c.shared.gate.Endpoint(e)
+		full = full || !ok
+		return leave, ok
+	}
+}
+
+// awaitEndpoint waits until one of the endpoints that are full has room, and keeps
+// that. It does not wait for those that are ill unless there are no others.
+func (c *connection) awaitEndpoint(ctx context.Context, full []netip.AddrPort, kept *place) (err error) {
+	well := slices.DeleteFunc(slices.Clone(full), func(e netip.AddrPort) bool { return c.health.Out(string(c.set), e) })
+	if len(well) > 0 {
+		full = well
+	}
+	start := time.Now()
+	kept.at, kept.leave, err = c.visit.WaitEndpoint(ctx, full)
+	c.record.Waited += time.Since(start)
+	return err
 }
 
 // report tells what an attempt says of its endpoint. Where an early end counts, that
@@ -162,26 +232,6 @@ func (c *connection) report(endpoint netip.AddrPort, err error) {
 
 // replays says whether what an endpoint ends without an answer goes to another one.
 func (c *connection) replays() bool { return c.settings.Retry.On&dial.ResetEarly != 0 }
-
-// awaitEndpoint waits until one of the endpoints has room, and keeps that for the
-// call.
-func (c *connection) awaitEndpoint(ctx context.Context, call *dial.Call) error {
-	start := time.Now()
-	free, leave, err := c.visit.WaitEndpoint(ctx, c.endpoints())
-	c.record.Waited += time.Since(start)
-	if err != nil || !free.IsValid() {
-		return err
-	}
-	call.Admit = func(e netip.AddrPort) (func(), bool) {
-		if e == free && leave != nil {
-			mine := leave
-			leave = nil
-			return mine, true
-		}
-		return c.shared.gate.Endpoint(e)
-	}
-	return nil
-}
 
 // noteSearch puts what became of a search into the record.
 func (c *connection) noteSearch(found dial.Result) {
@@ -233,14 +283,6 @@ func (c *connection) leave(found dial.Result, err error) {
 }
 
 func (c *connection) picker() balancer.Picker { return c.current.Load().pickers[c.set] }
-
-// endpoints are those that there are to choose from.
-func (c *connection) endpoints() (list []netip.AddrPort) {
-	for _, e := range c.current.Load().port.eligible(c.set).Endpoints {
-		list = append(list, e.Addr)
-	}
-	return list
-}
 
 // run relays until both sides have closed. It owns the endpoint that was found.
 func (c *connection) run(found dial.Result) {

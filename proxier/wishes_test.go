@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -333,6 +334,41 @@ func TestAConnectionWaitsForItsTurn(t *testing.T) {
 				t.Errorf("the record says that it waited for %s", r.Waited)
 			}
 		})
+	}
+}
+
+// More clients than there are places wait for them: at those that are well, not at
+// the one that refuses. All get their turn, and no place is lost.
+func TestManyWaitForFewPlaces(t *testing.T) {
+	s := newScene(t)
+	a, b, ill := newBackend(t), newBackend(t), freeAddr(t)
+	s.set(with(asking("max-connections-per-endpoint=1", "on-limit=wait:20s", "passive-health=consecutive-failures=2,base=1h"), a.addr, b.addr, ill)...)
+	s.served(vip)
+	const clients, each = 8, 40
+	var all sync.WaitGroup
+	for range clients {
+		all.Go(func() {
+			for range each {
+				if _, err := get(vip); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	refused := 0
+	for range clients * each {
+		for _, attempt := range s.record().Attempts {
+			if attempt.Backend == ill {
+				refused++
+			}
+		}
+	}
+	if refused > 2+clients { // those that were under way when it was found out
+		t.Errorf("%d attempts went to the one that refuses", refused)
+	}
+	if got := s.shares(20); got[a.addr.String()] != 10 || got[b.addr.String()] != 10 {
+		t.Errorf("afterwards they answer %v: a place was lost", got)
 	}
 }
 

@@ -68,6 +68,10 @@ type Result struct {
 	// Affinity is how session affinity led to the endpoint: to the first one, or if
 	// that was the client's and failed, to the next.
 	Affinity balancer.AffinityResult
+	// Full are the endpoints that had no room for the connection, if another one was
+	// due and there was none but these: it may wait for them, and go on in another
+	// Call.
+	Full []netip.AddrPort
 	// BudgetSpent says that another attempt was due and the retry budget had nothing
 	// for it. The search may have found an endpoint all the same.
 	BudgetSpent bool

@@ -30,12 +30,12 @@ type search struct {
 	begin    time.Time
 	deadline time.Time
 
-	tried      []netip.AddrPort // not to be picked again: tried, full or excluded
-	made       int              // attempts, without those that failed by a passing fault of ours
-	paid       int              // attempts that the retry budget has been asked for
-	passedOver int
-	pause      time.Duration // the last one
-	last       error         // with which the search would end now
+	tried []netip.AddrPort // not to be picked again: tried, full or excluded
+	made  int              // attempts, without those that failed by a passing fault of ours
+	paid  int              // attempts that the retry budget has been asked for
+	full  []netip.AddrPort // those that were passed over
+	pause time.Duration    // the last one
+	last  error            // with which the search would end now
 
 	result Result
 	buffer [4]netip.AddrPort // of tried
@@ -109,6 +109,9 @@ func (s *search) next() *attempt {
 
 // none keeps why there is no attempt, unless there was one to tell of.
 func (s *search) none(err error) *attempt {
+	if errors.Is(err, ErrEndpointsFull) {
+		s.result.Full = s.full
+	}
 	if s.made == 0 {
 		s.last = err
 	}
@@ -133,9 +136,9 @@ func (s *search) pay() bool {
 
 // pick chooses an endpoint that lets us in.
 func (s *search) pick() (balancer.Pick, func(), error) {
-	for s.passedOver < maxPassedOver {
+	for len(s.full) < maxPassedOver {
 		p, err := s.Picker().Pick(balancer.Request{Client: s.Client, Tried: s.tried})
-		if errors.Is(err, balancer.ErrNoEndpoints) && s.passedOver > 0 {
+		if errors.Is(err, balancer.ErrNoEndpoints) && len(s.full) > 0 {
 			return p, nil, ErrEndpointsFull
 		} else if err != nil {
 			return p, nil, err
@@ -152,7 +155,7 @@ func (s *search) pick() (balancer.Pick, func(), error) {
 		}
 		giveBack(p, balancer.Outcome{}, stay)
 		s.tried = append(s.tried, p.Endpoint.Addr)
-		s.passedOver++
+		s.full = append(s.full, p.Endpoint.Addr)
 	}
 	return balancer.Pick{}, nil, ErrEndpointsFull
 }

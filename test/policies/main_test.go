@@ -1,0 +1,20 @@
+package policies
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/usher-proxy/usher/test/netns"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Each show lasts as long as it says, once.
+	if err := flag.Set("test.benchtime", "1x"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	netns.Main(m)
+}

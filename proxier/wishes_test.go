@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
@@ -370,6 +372,69 @@ func TestManyWaitForFewPlaces(t *testing.T) {
 	if got := s.shares(20); got[a.addr.String()] != 10 || got[b.addr.String()] != 10 {
 		t.Errorf("afterwards they answer %v: a place was lost", got)
 	}
+}
+
+// held picks the first endpoint that was not tried, and can be made to wait with it.
+type held struct {
+	asked, goOn chan struct{}
+	on          atomic.Bool
+}
+
+func (h *held) Picker(endpoints []balancer.Endpoint) balancer.Picker { return heldPicker{h, endpoints} }
+
+type heldPicker struct {
+	*held
+	endpoints []balancer.Endpoint
+}
+
+func (h heldPicker) Pick(r balancer.Request) (balancer.Pick, error) {
+	if h.on.CompareAndSwap(true, false) {
+		close(h.asked)
+		<-h.goOn
+	}
+	for _, e := range h.endpoints {
+		if !slices.Contains(r.Tried, e.Addr) {
+			return balancer.Pick{Endpoint: e}, nil
+		}
+	}
+	return balancer.Pick{}, balancer.ErrNoEndpoints
+}
+
+// A place was kept for a connection at one endpoint, and then the policy chose
+// another one that had room as well.
+func TestAPlaceThatWasKeptInVainIsGivenBack(t *testing.T) {
+	h := &held{asked: make(chan struct{}), goOn: make(chan struct{})}
+	s := newScene(t, func(c *Config) {
+		c.Service.Balancer, c.Policies = "held", map[string]func() balancer.Policy{"held": func() balancer.Policy { return h }}
+	})
+	echo := func(c net.Conn) { io.Copy(c, c) }
+	s.set(with(asking("max-connections-per-endpoint=1", "on-limit=wait:20s"), serveTCP(t, echo), serveTCP(t, echo))...)
+	atFirst, atSecond := s.connectTo(vip), s.connectTo(vip)
+	waiting := make(chan net.Conn)
+	go func() {
+		c, _ := net.Dial("tcp", vip)
+		waiting <- c
+		echoed(c)
+		waiting <- nil
+	}()
+	third := <-waiting
+	s.eventually("one that waits", func() error {
+		if n := s.proxier.data.whole.Waiting(); n != 1 {
+			return fmt.Errorf("%d wait", n)
+		}
+		return nil
+	})
+	h.on.Store(true)
+	atSecond.Close() // its place is kept for the third one
+	<-h.asked
+	atFirst.Close()
+	s.record()
+	s.record() // both places are free
+	close(h.goOn)
+	<-waiting // it is served
+	s.connectTo(vip)
+	third.Close()
+	s.connectTo(vip)
 }
 
 // Connections to an endpoint that leaves go on, unless the Service says for how

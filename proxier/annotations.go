@@ -1,6 +1,9 @@
 package proxier
 
 import (
+	"fmt"
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/proxier/annotation"
@@ -9,7 +12,15 @@ import (
 // annotated is what a Service asks for by annotations. The fields of a Service
 // always come first; annotations say what no field can.
 func (d *desired) annotated(s *corev1.Service) annotation.Settings {
-	settings, faults := annotation.Parse(s.Annotations, d.defaults, d.policies)
+	said := maps.Clone(s.Annotations)
+	for _, name := range d.forbidden {
+		if said[annotation.Prefix+name] != "" {
+			delete(said, annotation.Prefix+name)
+			d.problem(s.Namespace, s.Name, "IgnoredUsherAnnotation",
+				fmt.Sprintf("annotation %s%s has no effect on this node, which does not allow it (--ignore-annotations)", annotation.Prefix, name))
+		}
+	}
+	settings, faults := annotation.Parse(said, d.defaults, d.policies)
 	for _, f := range faults {
 		d.problem(s.Namespace, s.Name, "InvalidUsherAnnotation", f.Why)
 	}

@@ -55,6 +55,9 @@ type Config struct {
 	// Service is what a Service gets that does not ask for anything else by
 	// annotations.
 	Service annotation.Settings
+	// IgnoreAnnotations are the names, without usher-proxy.io/, of annotations that
+	// Services may not use on this node.
+	IgnoreAnnotations []string
 	// Policies are balancer policies beside the built-in ones, by the names that
 	// Service.Balancer and annotations may give. May be nil.
 	Policies map[string]func() balancer.Policy

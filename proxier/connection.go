@@ -100,10 +100,21 @@ func (c *connection) admit() (observe.Reason, error) {
 
 // enter passes the limits on connections, or waits for its turn.
 func (c *connection) enter(ctx context.Context) (err error) {
-	start := time.Now()
+	defer c.waits()()
 	c.visit, err = c.shared.gate.Enter(ctx, c.record.Client.Addr())
-	c.record.Waited = time.Since(start)
 	return err
+}
+
+// waits notes for how long the connection waits for its turn, if the Service lets it.
+func (c *connection) waits() (noMore func()) {
+	if c.settings.Limits.Wait <= 0 {
+		return func() {}
+	}
+	start, counted := time.Now(), c.shared.metrics.Waits()
+	return func() {
+		c.record.Waited += time.Since(start)
+		counted()
+	}
 }
 
 // during runs a phase that abort can end.
@@ -142,6 +153,7 @@ func (c *connection) search(ctx context.Context, tried []netip.AddrPort) (dial.R
 		Budget: c.shared.retries, Exclude: tried,
 	}
 	var kept place
+	defer kept.giveBack() // a policy may panic
 	for {
 		call.Admit = c.admission(&kept)
 		found, err := c.dialer.Dial(ctx, call)
@@ -216,9 +228,8 @@ func (c *connection) awaitEndpoint(ctx context.Context, full []netip.AddrPort, k
 	if len(well) > 0 {
 		full = well
 	}
-	start := time.Now()
+	defer c.waits()()
 	kept.at, kept.leave, err = c.visit.WaitEndpoint(ctx, full)
-	c.record.Waited += time.Since(start)
 	return err
 }
 
@@ -237,17 +248,24 @@ func (c *connection) replays() bool { return c.settings.Retry.On&dial.ResetEarly
 func (c *connection) noteSearch(found dial.Result) {
 	r := c.record
 	r.Attempts = append(r.Attempts, found.Attempts...)
-	if r.Affinity == "" || balancer.AffinityResult(r.Affinity) == balancer.AffinityHit {
+	if found.Affinity != balancer.AffinityNone && (r.Affinity == "" || r.Affinity == string(balancer.AffinityHit)) {
 		r.Affinity = string(found.Affinity)
 	}
-	noteSource(r, found.From)
 	if found.BudgetSpent {
 		c.shared.metrics.RetryDenied()
 	}
 	if found.Conn == nil {
+		noteSource(r, found.From)
 		return
 	}
-	if len(found.Attempts) > 1 { // the last one asked for may be another one's
+	c.noteFound(found)
+}
+
+// noteFound puts the endpoint that the client has into the record.
+func (c *connection) noteFound(found dial.Result) {
+	r := c.record
+	noteSource(r, found.From)
+	if len(r.Attempts) > 1 { // the last one asked for may be another one's
 		c.sourceOf(found.Pick.Endpoint)
 	}
 	r.Backend, r.Connect = found.Pick.Endpoint, found.Connect
@@ -288,15 +306,11 @@ func (c *connection) picker() balancer.Picker { return c.current.Load().pickers[
 func (c *connection) run(found dial.Result) {
 	defer func() { c.leave(found, nil) }() // the last one
 	relay := relay.New(c.client, found.Conn, c.settings.HalfClose)
-	relay.OnAnswer = func(took time.Duration) {
-		if found.Pick.Answered != nil {
-			found.Pick.Answered(found.Connect + took)
-		}
-	}
-	c.setRelay(relay, found.Pick.Endpoint.Addr)
+	relay.OnAnswer = func(took time.Duration) { c.answered(relay, &found, took) }
+	c.connected(relay, found.Pick.Endpoint.Addr)
 	ended := false
 	defer func() {
-		if !ended { // a policy has panicked; the relay still owns both sockets
+		if !ended { // a policy has panicked in replay; the relay still owns both sockets
 			relay.Abort(observe.InternalError)
 			relay.Run()
 		}
@@ -314,26 +328,51 @@ func (c *connection) run(found dial.Result) {
 	r.BackendClose, r.BackendCloseAt, r.SentBackend = res.Backend.Close, c.sinceStart(res.Backend.At), res.Backend.Sent
 }
 
+// answered tells the policy how fast an endpoint was. If that panics the relay is not
+// left in the middle: one of its directions has a goroutine of its own.
+func (c *connection) answered(relay *relay.Relay, found *dial.Result, took time.Duration) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.panicked(value)
+			relay.Abort(observe.InternalError)
+		}
+	}()
+	if found.Pick.Answered != nil {
+		found.Pick.Answered(found.Connect + took)
+	}
+}
+
 // replay gives the client another endpoint as long as the one that it has ends
 // the connection without an answer. found is the present one.
 func (c *connection) replay(relay *relay.Relay, found *dial.Result) {
-	var tried []netip.AddrPort
 	for early := relay.AwaitAnswer(); early != nil; early = relay.AwaitAnswer() {
 		last := &c.record.Attempts[len(c.record.Attempts)-1]
 		last.Result, last.Errno = observe.BackendResetEarly, errnoName(early)
-		addr := found.Pick.Endpoint.Addr
-		c.health.Report(addr, early)
-		tried = append(tried, addr)
-		next, err := c.connect(tried)
+		c.health.Report(found.Pick.Endpoint.Addr, early)
+		c.setRelay(relay, netip.AddrPort{}) // an endpoint that has crashed may leave
+		next, err := c.connect(c.failed())
 		if err != nil {
+			c.noteFound(*found)
 			return // the client gets what it would have got without a replay
 		}
-		c.leave(*found, early)
+		before := *found
 		*found = next
-		c.setRelay(relay, next.Pick.Endpoint.Addr)
 		relay.Replay(next.Conn)
+		c.connected(relay, next.Pick.Endpoint.Addr)
+		c.leave(before, early) // last, as it may panic
 	}
 	c.health.Report(found.Pick.Endpoint.Addr, nil)
+}
+
+// failed are the endpoints that have failed the connection.
+func (c *connection) failed() (list []netip.AddrPort) {
+	for _, a := range c.record.Attempts {
+		switch a.Result {
+		case observe.BackendRefused, observe.BackendUnreachable, observe.ConnectTimeout, observe.BackendResetEarly:
+			list = append(list, a.Backend)
+		}
+	}
+	return list
 }
 
 func (c *connection) sinceStart(t time.Time) time.Duration {
@@ -374,15 +413,20 @@ func (c *connection) refuse(reason observe.Reason, err error) {
 
 // end closes what is left and tells the record.
 func (c *connection) end() {
-	if panicked := recover(); panicked != nil {
-		c.log.WithField("id", c.record.ID).Errorf("a connection of %s failed inside usher, please report this: %v\n%s",
-			c.key, panicked, debug.Stack())
+	if value := recover(); value != nil {
+		c.panicked(value)
 		c.refuse(observe.InternalError, nil)
 	}
 	c.client.Close()
 	c.observer.Closed(c.shared.metrics, c.record)
 	c.active.Add(-1)
 	c.connections.remove(c) // last: who waits for it then finds nothing left
+}
+
+// panicked tells of a fault, which may be a policy's. Who has recovered calls it.
+func (c *connection) panicked(value any) {
+	c.log.WithField("id", c.record.ID).Errorf("a connection of %s failed inside usher, please report this: %v\n%s",
+		c.key, value, debug.Stack())
 }
 
 // abort ends the connection from outside, at once and with resets.
@@ -413,6 +457,16 @@ func (c *connection) setCancel(cancel func()) bool {
 	defer c.mu.Unlock()
 	c.cancel = cancel
 	return c.aborted == ""
+}
+
+// connected is setRelay. If the endpoint has left meanwhile, the reconcile loop has not
+// seen this connection when it looked for those that are to end.
+func (c *connection) connected(r *relay.Relay, to netip.AddrPort) {
+	c.setRelay(r, to)
+	port := c.current.Load().port
+	if port.Settings.Drain.Asked() && (c.gone.Load() || !port.keeps(to)) {
+		c.wake()
+	}
 }
 
 func (c *connection) setRelay(r *relay.Relay, to netip.AddrPort) {

@@ -33,6 +33,7 @@ type facts struct {
 	loopbackAllow bool                // loopback addresses may be served and dialled
 	defaults      annotation.Settings // of Services that do not say otherwise
 	policies      []string            // names of all balancer policies
+	forbidden     []string            // annotations without effect, without their prefix
 }
 
 // desired is the whole desired state while it is being computed.

@@ -169,6 +169,22 @@ func TestAffinityTimeout(t *testing.T) {
 	}
 }
 
+func TestAnnotationsThatTheNodeDoesNotAllow(t *testing.T) {
+	s := service("web", "10.96.0.10:80")
+	s.Annotations = map[string]string{"usher-proxy.io/proxy-protocol": "v1", "usher-proxy.io/hedge": "50ms"}
+	m := memory{changed: make(chan struct{}, 1)}
+	m.set(s)
+	f := testFacts
+	f.forbidden = []string{"proxy-protocol"}
+	d := desire(m.objects, f)
+	if got := d.ports[0].Settings; got.ProxyProtocol != 0 || got.Retry.Hedge == 0 {
+		t.Errorf("settings %+v", got)
+	}
+	if len(d.problems) != 1 || d.problems[0].Reason != "IgnoredUsherAnnotation" {
+		t.Errorf("problems %v", d.problems)
+	}
+}
+
 func TestAnnotations(t *testing.T) {
 	for _, c := range []struct {
 		name, value string

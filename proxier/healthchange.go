@@ -8,6 +8,11 @@ import (
 
 // healthChanged tells that an endpoint of the listener went out or came back.
 func (l *listener) healthChanged(c outlier.Change) {
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	if l.gone.Load() {
+		return
+	}
 	service := serviceRef(l.key.Namespace, l.key.Name)
 	log := l.log.WithField("about", service.String())
 	l.countIll()
@@ -15,6 +20,7 @@ func (l *listener) healthChanged(c outlier.Change) {
 		l.wake() // its sessions move
 	}
 	if !c.Out {
+		l.shared.gate.EndpointsChanged() // nobody has waited for this one
 		log.Infof("%s: endpoint %s is well again: %s", l.key, c.Endpoint, c.Why)
 		return
 	}
@@ -24,7 +30,15 @@ func (l *listener) healthChanged(c outlier.Change) {
 	l.event(service, "EndpointEjected", message)
 }
 
-// countIll measures how many endpoints are ill.
+// measureIll measures how many endpoints are ill, though none of them has changed.
+func (l *listener) measureIll() {
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	l.countIll()
+}
+
+// countIll measures how many endpoints are ill. The caller holds telling: who counts
+// last has to be the last to tell.
 func (l *listener) countIll() {
 	ill := 0
 	for _, s := range l.health.Status() {

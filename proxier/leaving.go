@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
@@ -25,7 +26,7 @@ func (l *listener) drain(port *Port, now time.Time) (next time.Duration) {
 	left := leaving{}
 	for _, c := range l.connections.of(l) {
 		endpoint := c.endpoint()
-		if !endpoint.IsValid() || has(port.Staying, endpoint) {
+		if !endpoint.IsValid() || port.keeps(endpoint) {
 			continue
 		}
 		if port.Settings.Drain.Unready == annotation.UnreadyReset && has(port.Unready, endpoint) {
@@ -47,6 +48,20 @@ func (l *listener) drain(port *Port, now time.Time) (next time.Duration) {
 	}
 	l.leaving = left
 	return next
+}
+
+// keeps says whether connections to an endpoint may go on for as long as they like.
+// One that clients are still sent to has not left for them, even if it is terminating
+// as all are.
+func (p *Port) keeps(endpoint netip.AddrPort) bool {
+	return !p.Settings.Drain.Asked() || has(p.Staying, endpoint) ||
+		slices.ContainsFunc(p.sets(), func(s Set) bool { return p.eligible(s).has(endpoint) })
+}
+
+// has says whether an endpoint is one of them.
+func (e *Eligible) has(endpoint netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(e.Endpoints, endpoint, func(e balancer.Endpoint, a netip.AddrPort) int { return e.Addr.Compare(a) })
+	return found
 }
 
 // gone is what is left of a Port that nothing leads to any more: all endpoints

@@ -2,9 +2,12 @@ package proxier
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +55,9 @@ type listener struct {
 	sockets   []*socket
 	current   atomic.Pointer[state]
 	active    atomic.Int64 // connections being served
+	refusals  refusals     // of a UDP port
+	telling   sync.Mutex   // held while something is told of health
+	gone      atomic.Bool  // of no Port any more; set under telling
 }
 
 // policies are the balancer policies of a listener's sets.
@@ -84,6 +90,17 @@ func newListener(d *dataPath, key Key, shared *sharedPort) *listener {
 	return l
 }
 
+// retire ends what a listener does beside its connections, when nothing leads to it
+// any more. What is measured of its endpoints is not to come back afterwards.
+func (l *listener) retire() {
+	l.health.Close()
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	l.gone.Store(true)
+	l.shared.metrics.Endpoints(l.key.Family.String(), 0, 0, 0)
+	l.shared.metrics.Ill(l.key.Family.String(), 0)
+}
+
 // update makes the listener serve port from now on; connections already
 // accepted are not touched. The sockets follow: they serve while there is a
 // usable endpoint, and refuse or keep silent while there is none. It returns when
@@ -95,7 +112,7 @@ func (l *listener) update(port *Port, sockets []*socket, node *nodeState, now ti
 		return 0, err
 	}
 	l.health.Set(port.Settings.Outlier)
-	state := &state{port: port, pickers: map[Set]balancer.Picker{}, weighed: map[Set][]balancer.Endpoint{}}
+	state, asked := &state{port: port, pickers: map[Set]balancer.Picker{}, weighed: map[Set][]balancer.Endpoint{}}, false
 	for _, set := range []Set{ClusterSet, LocalSet} {
 		var grows time.Duration
 		state.weighed[set], grows = l.newcomers[set].weigh(port.eligible(set).Endpoints, &port.Settings, now)
@@ -103,7 +120,7 @@ func (l *listener) update(port *Port, sockets []*socket, node *nodeState, now ti
 		if !renewed && old != nil && old.port.Affinity == port.Affinity && slices.Equal(old.weighed[set], state.weighed[set]) {
 			state.pickers[set] = old.pickers[set]
 		} else {
-			state.pickers[set] = l.picker(port, set, state.weighed[set])
+			state.pickers[set], asked = l.picker(port, set, state.weighed[set]), true
 		}
 	}
 	if old != nil && (len(old.former) > 0 || !slices.Equal(old.port.Frontends, port.Frontends)) {
@@ -113,10 +130,14 @@ func (l *listener) update(port *Port, sockets []*socket, node *nodeState, now ti
 		n := counts(port)
 		l.shared.metrics.Endpoints(port.Family.String(), n[0], n[1], n[2])
 	}
+	if asked {
+		l.measureIll()
+	}
 	l.current.Store(state)
-	if old != nil && !slices.Equal(old.weighed[ClusterSet], state.weighed[ClusterSet]) {
+	if old != nil && !sameEndpoints(old.port, port) {
 		l.shared.gate.EndpointsChanged()
 	}
+	l.refusals.keep(port)
 	next = sooner(next, l.drain(port, now))
 	l.sockets = sockets
 	errs := []error{}
@@ -124,6 +145,10 @@ func (l *listener) update(port *Port, sockets []*socket, node *nodeState, now ti
 		errs = append(errs, s.give(l.capture.answer(port, s, node), l))
 	}
 	return next, errors.Join(errs...)
+}
+
+func sameEndpoints(a, b *Port) bool {
+	return slices.Equal(a.Cluster.Endpoints, b.Cluster.Endpoints) && slices.Equal(a.Local.Endpoints, b.Local.Endpoints)
 }
 
 // sooner is the shorter of two times to wait, of which 0 is for ever.
@@ -151,15 +176,32 @@ func (l *listener) choose(name string) (renewed bool, err error) {
 
 // picker asks the policy for those endpoints of the set that are well.
 func (l *listener) picker(port *Port, set Set, endpoints []balancer.Endpoint) balancer.Picker {
-	policy, affinity := l.policies.of[set], l.shared.affinity
+	policies, affinity := l.policies, l.shared.affinity
 	return l.health.Picker(string(set), func(well []balancer.Endpoint) balancer.Picker {
-		picker := policy.Picker(well)
+		picker := l.ask(policies, set, well)
 		if port.Affinity > 0 {
 			picker = affinity.Picker(picker, well, port.Affinity)
 		}
 		return picker
 	}, endpoints)
 }
+
+// ask asks a policy, and survives one that panics: what it was asked by serves others
+// as well.
+func (l *listener) ask(p policies, set Set, endpoints []balancer.Endpoint) (picker balancer.Picker) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			l.log.Errorf("the balancer %s of %s failed, its connections fail until the endpoints change: %v\n%s", p.name, l.key, panicked, debug.Stack())
+			picker = failed{fmt.Errorf("the balancer %s has failed: %v", p.name, panicked)}
+		}
+	}()
+	return p.of[set].Picker(endpoints)
+}
+
+// failed stands for a Picker that could not be made.
+type failed struct{ error }
+
+func (f failed) Pick(balancer.Request) (balancer.Pick, error) { return balancer.Pick{}, f }
 
 // counts are how many endpoints are usable, local and excluded.
 func counts(p *Port) [3]int {

@@ -3,11 +3,11 @@ package proxier
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -176,8 +176,7 @@ func (p *packetServer) Keeps(route udp.Route) bool {
 	if p.setFor(&now) != r.set {
 		return false
 	}
-	_, eligible := slices.BinarySearchFunc(p.state.port.eligible(r.set).Endpoints, route.To, func(e balancer.Endpoint, a netip.AddrPort) int { return e.Addr.Compare(a) })
-	return eligible && !p.health.Out(string(r.set), route.To)
+	return p.state.port.eligible(r.set).has(route.To) && !p.health.Out(string(r.set), route.To)
 }
 
 // Opened counts a session.
@@ -217,14 +216,46 @@ func (p *packetServer) Closed(s udp.Session) {
 }
 
 // report tells what a session says of its endpoint. One that has never answered
-// says nothing: many take datagrams in silence.
+// says nothing: many take datagrams in silence. Neither does one that was answered
+// before the endpoint has refused another one, as sessions may be long over when
+// they end.
 func (p *packetServer) report(s udp.Session) {
 	switch {
 	case s.Reason == observe.BackendRefused:
+		p.refusals.note(s.Route.To)
 		p.health.Report(s.Route.To, s.Err)
-	case s.Out > 0:
+	case s.FirstReply >= 0 && s.Start.Add(s.FirstReply).After(p.refusals.last(s.Route.To)):
 		p.health.Report(s.Route.To, nil)
 	}
+}
+
+// refusals are when endpoints have last refused datagrams. It is safe for concurrent
+// use.
+type refusals struct {
+	mu sync.Mutex
+	at map[netip.AddrPort]time.Time
+}
+
+func (r *refusals) note(endpoint netip.AddrPort) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.at == nil {
+		r.at = map[netip.AddrPort]time.Time{}
+	}
+	r.at[endpoint] = time.Now()
+}
+
+func (r *refusals) last(endpoint netip.AddrPort) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at[endpoint]
+}
+
+// keep forgets the endpoints that a Port does not have.
+func (r *refusals) keep(port *Port) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.at, func(a netip.AddrPort, _ time.Time) bool { return !port.Cluster.has(a) && !port.Local.has(a) })
 }
 
 // survive keeps a policy that panics from taking the datagrams of all others along.

@@ -148,7 +148,7 @@ func (p *Proxier) settle(served []*listener, c change, failed map[Family]error) 
 		}
 		unused = append(unused, l.sockets...)
 		l.sockets = nil
-		l.health.Close()
+		l.retire()
 		delete(p.listeners, key)
 		p.draining = append(p.draining, l)
 	}
@@ -189,7 +189,7 @@ func (p *Proxier) facts(node *nodeState) facts {
 		nodeName: p.cfg.NodeName, zone: node.zone, nodeIPs: node.nodeIPs,
 		local: node.addresses.all(), own: p.data.capture.own(),
 		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints,
-		defaults: p.cfg.Service, policies: p.cfg.policyNames(),
+		defaults: p.cfg.Service, policies: p.cfg.policyNames(), forbidden: p.cfg.IgnoreAnnotations,
 	}
 }
 

@@ -2,16 +2,19 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/pflag"
 
 	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/annotation"
 )
 
 // limitOptions bound the connections.
 type limitOptions struct {
 	all, perService, perEndpoint, perClient int
 	rate, onLimit                           string
+	ignore                                  []string
 }
 
 func (l *limitOptions) define(f *pflag.FlagSet) {
@@ -20,6 +23,7 @@ func (l *limitOptions) define(f *pflag.FlagSet) {
 	f.IntVar(&l.perEndpoint, "max-connections-per-endpoint", 0, "those of one port of a Service to one endpoint; 0 is any `number`")
 	f.IntVar(&l.perClient, "max-connections-per-client", 0, "those of one port of a Service from one client address; 0 is any `number`")
 	f.StringVar(&l.rate, "connection-rate", "off", "`rate` at which connections may begin at one port of a Service: off, N/s, or N/s,BURST with how many at once")
+	f.StringSliceVar(&l.ignore, "ignore-annotations", nil, "`names` of annotations, without usher-proxy.io/, that Services may not use on this node")
 	f.StringVar(&l.onLimit, "on-limit", "reset", "what becomes of a connection beyond a limit: reset, or wait:DURATION up to 30s")
 }
 
@@ -29,6 +33,12 @@ func (l *limitOptions) configure(o *options, cfg *proxier.Config) error {
 		return o.fault("max-connections", fmt.Sprint(l.all), "want 0 to %d", most)
 	}
 	cfg.MaxConnections = l.all
+	for _, name := range l.ignore {
+		if !slices.ContainsFunc(annotation.Docs(), func(d annotation.Doc) bool { return d.Name == name }) {
+			return o.fault("ignore-annotations", name, "there is no annotation %s%s", annotation.Prefix, name)
+		}
+	}
+	cfg.IgnoreAnnotations = l.ignore
 	return o.asAnnotated(cfg,
 		said{"max-connections-per-service", "max-connections", fmt.Sprint(l.perService)},
 		said{"max-connections-per-endpoint", "max-connections-per-endpoint", fmt.Sprint(l.perEndpoint)},

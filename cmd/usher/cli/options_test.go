@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,9 @@ var meanings = []struct {
 	{"--retries=0", func(_ *options, c *proxier.Config) bool { return c.Service.Retry.Attempts == 1 }},
 	{"--connect-timeout=1s --total-connect-timeout=3s", func(_ *options, c *proxier.Config) bool {
 		return c.Service.Retry.Timeout == time.Second && c.Service.Retry.Total == 3*time.Second
+	}},
+	{"--ignore-annotations=proxy-protocol,hedge", func(_ *options, c *proxier.Config) bool {
+		return slices.Equal(c.IgnoreAnnotations, []string{"proxy-protocol", "hedge"})
 	}},
 	{"--half-close-timeout=2m", func(_ *options, c *proxier.Config) bool {
 		return c.Service.HalfClose == 2*time.Minute
@@ -343,6 +347,7 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--detect-local-mode=BridgeInterface --pod-bridge-interface=a-name-too-long-for-one", "--pod-bridge-interface=a-name-too-long-for-one: it is not the name"},
 		{"--detect-local-mode=InterfaceNamePrefix", "--detect-local-mode=InterfaceNamePrefix: it needs --pod-interface-name-prefix"},
 		{"--cluster-cidr=10.244.0.0", "--cluster-cidr=10.244.0.0: want CIDRs"},
+		{"--ignore-annotations=magic", "there is no annotation usher-proxy.io/magic"},
 		{"--balancer=magic", "--balancer=magic: want one of round-robin"},
 		{"--retries=9", "--retries=9: want 0 to 8"},
 		{"--connect-timeout=1ms", "--connect-timeout=1ms: want 50ms to 1m0s"},

@@ -1,0 +1,117 @@
+package proxier
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/observe"
+)
+
+// settled waits until a pass has been made that serves so many ports, the one of
+// them with so many endpoints.
+func (s *scene) settled(ports, endpoints int) {
+	s.t.Helper()
+	s.eventually("the pass", func() error {
+		n, _ := s.metric("usher_listeners")
+		usable, _ := s.metric("usher_endpoints", "state", "usable")
+		if int(n) != ports || int(usable) != endpoints {
+			return fmt.Errorf("there are %g ports and %g endpoints", n, usable)
+		}
+		return nil
+	})
+}
+
+// As long as clients are sent to an endpoint, their connections do not end.
+func TestConnectionsToTheLastEndpointThatTerminates(t *testing.T) {
+	s := newScene(t)
+	old := serveTCP(t, echoes)
+	web := asking("drain-timeout=0")
+	s.set(web, end(old))
+	client := s.connectTo(vip)
+	s.set(web, end(old, is(false, true, true)))
+	s.wantTold("web", old.String()+" in [cluster]: terminating, still serving while none is ready, nothing speaks against it")
+	ping(t, client)
+	ping(t, s.connectTo(vip))
+	s.set(web, end(old, is(false, true, true)), end(serveTCP(t, echoes)))
+	client.SetDeadline(time.Now().Add(patience))
+	wantReset(t, client)
+	if r := s.record(); r.Reason != observe.EndpointRemoved {
+		t.Errorf("record: %s", r.Reason)
+	}
+}
+
+// On the node of an endpoint that terminates it is the last one of the local set. If no
+// client gets that, this does not keep it.
+func TestASetThatNobodyGetsKeepsNothing(t *testing.T) {
+	s := newScene(t, onNode1)
+	old, other := serveTCP(t, echoes), serveTCP(t, echoes)
+	web := asking("drain-timeout=0")
+	s.set(web, end(old, node("node-1")))
+	client := s.connectTo(vip)
+	s.set(web, end(old, node("node-1"), is(false, true, true)), end(other, node("node-2")))
+	client.SetDeadline(time.Now().Add(patience))
+	wantReset(t, client)
+}
+
+// Whoever is about to connect to an endpoint when it leaves has its deadline, too.
+func TestAConnectionIsMadeToAnEndpointThatHasLeft(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		left             func(web *corev1.Service) []any
+		ports, endpoints int
+	}{
+		{"the endpoint", func(web *corev1.Service) []any { return []any{web} }, 1, 0},
+		{"the Service", func(*corev1.Service) []any { return nil }, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			endpoint := serveTCP(t, echoes)
+			p := &script{order: []netip.AddrPort{endpoint}}
+			s := newScene(t, p.is)
+			web := asking("drain-timeout=0")
+			s.set(with(web, endpoint)...)
+			s.connectTo(vip).Close()
+			s.record()
+			p.when(func(balancer.Request) {
+				s.set(c.left(web)...)
+				s.settled(c.ports, c.endpoints)
+			})
+			if _, err := io.ReadAll(speak(t, vip)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the client hears %v, want a reset", err)
+			}
+			if r := s.record(); r.Reason != observe.EndpointRemoved || r.Backend.Addr != endpoint {
+				t.Errorf("record %+v", r)
+			}
+		})
+	}
+}
+
+// An endpoint that has crashed is gone soon. Its connections are not ended for that
+// while they are about to get another one.
+func TestACrashedEndpointLeavesWhileItsConnectionIsReplayed(t *testing.T) {
+	crashes, well := serveTCP(t, crash), serveTCP(t, echoes)
+	p := &script{order: []netip.AddrPort{crashes, well}}
+	s := newScene(t, p.is)
+	web := asking("drain-timeout=0", "retry-on=reset-early", "passive-health=off")
+	s.set(with(web, p.order...)...)
+	s.begun(p)
+	p.when(func(r balancer.Request) {
+		if len(r.Tried) > 0 {
+			s.set(with(web, well)...)
+			s.settled(1, 1)
+		}
+	})
+	client := speak(t, vip)
+	wantEcho(t, client)
+	client.Close()
+	if r := s.record(); r.Reason != observe.OK || r.Backend.Addr != well {
+		t.Errorf("record %+v", r)
+	}
+}

@@ -61,6 +61,41 @@ func TestASetThatNobodyGetsKeepsNothing(t *testing.T) {
 	wantReset(t, client)
 }
 
+// The deadline is kept though nothing happens then.
+func TestADeadlineAfterTheServiceHasGone(t *testing.T) {
+	s := newScene(t)
+	s.set(with(asking("drain-timeout=1s"), serveTCP(t, echoes))...)
+	client := s.connectTo(vip)
+	s.set()
+	s.refused(vip)
+	ping(t, client)
+	s.becomesMetric(0, "usher_endpoints", "service", "web", "state", "usable") // while it lasts
+	wantReset(t, client)
+	s.eventually("no series", func() error {
+		s.set() // the next pass finds out that it is over
+		if _, any := s.metric("usher_endpoints", "service", "web"); any {
+			return errors.New("there are some")
+		}
+		return nil
+	})
+}
+
+func TestChecksEndWithTheirService(t *testing.T) {
+	s := newScene(t)
+	s.set(with(asking("health-check=tcp"), newBackend(t).addr)...)
+	s.served(vip)
+	if n := s.proxier.data.prober.Stats().Waiting; n != 1 {
+		t.Errorf("%d checks are planned", n)
+	}
+	s.set()
+	s.eventually("no check", func() error {
+		if n := s.proxier.data.prober.Stats().Waiting; n != 0 {
+			return fmt.Errorf("%d are planned", n)
+		}
+		return nil
+	})
+}
+
 // Whoever is about to connect to an endpoint when it leaves has its deadline, too.
 func TestAConnectionIsMadeToAnEndpointThatHasLeft(t *testing.T) {
 	for _, c := range []struct {

@@ -2,6 +2,7 @@ package proxier
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
 )
 
@@ -108,14 +110,18 @@ func TestAPanicOverEndpoints(t *testing.T) {
 type mortal struct {
 	addr  netip.AddrPort
 	crash func()
+	mute  *atomic.Bool // it does not answer
 }
 
-func newMortal(t *testing.T) mortal {
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+func newMortal(t *testing.T) mortal { return newMortalAt(t, netip.MustParseAddrPort("127.0.0.1:0")) }
+
+func newMortalAt(t *testing.T, at netip.AddrPort) mortal {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
+	done, mute := make(chan struct{}), new(atomic.Bool)
 	go func() {
 		defer close(done)
 		for buf := make([]byte, 1500); ; {
@@ -123,12 +129,103 @@ func newMortal(t *testing.T) mortal {
 			if err != nil {
 				return
 			}
-			conn.WriteToUDPAddrPort([]byte(conn.LocalAddr().String()), from)
+			if !mute.Load() {
+				conn.WriteToUDPAddrPort([]byte(conn.LocalAddr().String()), from)
+			}
 		}
 	}()
 	crash := func() { conn.Close(); <-done }
 	t.Cleanup(crash)
-	return mortal{netip.MustParseAddrPort(conn.LocalAddr().String()), crash}
+	return mortal{netip.MustParseAddrPort(conn.LocalAddr().String()), crash, mute}
+}
+
+// Clients of an endpoint that is ill get another one.
+func TestSessionsMoveFromAnEndpointThatIsIll(t *testing.T) {
+	s := newScene(t)
+	one, other := newMortal(t), newMortal(t)
+	objects := datagramsTo("dns", vip, one.addr, other.addr)
+	objects[0].(*corev1.Service).Annotations = map[string]string{
+		"usher-proxy.io/balancer": "first", "usher-proxy.io/health-check": "udp:77686f3f", // who?
+		"usher-proxy.io/health-interval": "1s", "usher-proxy.io/health-timeout": "200ms", "usher-proxy.io/health-fall": "1",
+	}
+	s.set(objects...)
+	s.answered(vip)
+	client, err := net.Dial("udp4", vip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	first, err := askAgain(client, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := other.addr.String()
+	if first == next {
+		next = one.addr.String()
+		other.mute.Store(true)
+	} else {
+		one.mute.Store(true)
+	}
+	s.eventually("the other one answers", func() error {
+		if got, err := askAgain(client, 100*time.Millisecond); got != next {
+			return fmt.Errorf("%q, %v", got, err)
+		}
+		return nil
+	})
+}
+
+// Sessions are as good as connections: what was answered in between counts.
+func TestAUDPEndpointThatRefusesNowAndThen(t *testing.T) {
+	s := newScene(t, func(c *Config) { c.Service.UDP.Stream = 200 * time.Millisecond })
+	at := newMortal(t)
+	objects := datagramsTo("dns", vip, at.addr)
+	objects[0].(*corev1.Service).Annotations = map[string]string{"usher-proxy.io/passive-health": "consecutive-failures=2,base=1m,max=1m"}
+	s.set(objects...)
+	over := func(reason observe.Reason) {
+		t.Helper()
+		for s.record().Reason != reason {
+		}
+	}
+	for range 3 {
+		s.answered(vip)
+		over(observe.Idle)
+		at.crash()
+		ask(vip, 100*time.Millisecond)
+		over(observe.BackendRefused)
+		at = newMortalAt(t, at.addr)
+	}
+	if n, _ := s.metric("usher_endpoints", "state", "ejected"); n != 0 {
+		t.Error("it is ill")
+	}
+}
+
+func TestEndpointsThatHaveLeftAreForgotten(t *testing.T) {
+	here, there, gone := freeAddr(t), freeAddr(t), freeAddr(t)
+	var r refusals
+	for _, addr := range []netip.AddrPort{here, there, gone} {
+		r.note(addr)
+	}
+	r.keep(&Port{Cluster: Eligible{Endpoints: []balancer.Endpoint{{Addr: here}}}, Local: Eligible{Endpoints: []balancer.Endpoint{{Addr: there}}}})
+	if r.last(here).IsZero() || r.last(there).IsZero() || !r.last(gone).IsZero() {
+		t.Errorf("known are %v", r.at)
+	}
+}
+
+// Each session ends the pick that it has begun with.
+func TestPicksOfSessionsEnd(t *testing.T) {
+	p := &script{order: []netip.AddrPort{packetEcho(t)}}
+	s := newScene(t, p.is, func(c *Config) { c.Service.UDP.Stream = 200 * time.Millisecond })
+	s.set(datagramsTo("dns", vip, p.order...)...)
+	s.answered(vip)
+	s.answered(vip)
+	s.eventually("all have ended", func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if n := p.lasts[p.order[0]]; n != 0 {
+			return fmt.Errorf("%d last", n)
+		}
+		return nil
+	})
 }
 
 // What a UDP endpoint has answered before it crashed does not bring it back.

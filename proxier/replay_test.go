@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/balancer"
@@ -187,31 +188,66 @@ func TestAnEndpointThatCrashesNowAndThen(t *testing.T) {
 	}
 }
 
-// The record tells why the endpoint that the client had sees the node, not the one
-// that was asked for last.
-func TestWhoseSourceIsTold(t *testing.T) {
-	there := netip.MustParseAddr("127.0.0.2")
-	crashes := serveTCP(t, crash)
+// The record tells why the endpoint that the client has got does not see it, not why
+// the one that was asked for last would not.
+func TestWhyTheEndpointSeesTheNode(t *testing.T) {
+	elsewhere := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), freeAddr(t).Port())
 	late, accept := lateEndpoint(t)
 	for _, c := range []struct {
 		name, wish string
 		order      []netip.AddrPort
-		before     func(tried int)
+		then       func() // before the second attempt
 	}{
-		{"a replay that finds nobody", "retry-on=refused,reset-early", []netip.AddrPort{crashes, netip.AddrPortFrom(there, freeAddr(t).Port())}, func(int) {}},
-		{"an attempt that is overtaken", "hedge=10ms", []netip.AddrPort{late, netip.MustParseAddrPort("127.255.255.255:9")}, func(tried int) {
-			if tried == 1 {
-				accept()
-			}
-		}},
+		{"a replay that finds nobody", "retry-on=refused,reset-early", []netip.AddrPort{serveTCP(t, crash), elsewhere}, func() {}},
+		{"a hedge that fails", "hedge=10ms", []netip.AddrPort{late, elsewhere}, accept},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &script{order: c.order}
-			s := newSceneWith(t, func(p *Proxier) { p.source.works[IPv4].Store(true) }, p.is, func(cfg *Config) { cfg.Service.Retry.Timeout = 4 * time.Second })
-			p.when(func(r balancer.Request) { c.before(len(r.Tried)) })
+			s := newSceneWith(t, func(p *Proxier) { p.source.works[IPv4].Store(true) }, p.is, func(c *Config) { c.Service.Retry.Timeout = 4 * time.Second })
 			s.set(with(asking(c.wish, "passive-health=off"), c.order...)...)
-			s.begun0(p)
+			s.settled(1, 2)
+			p.when(func(r balancer.Request) {
+				if len(r.Tried) > 0 {
+					c.then()
+				}
+			})
+			client := speak(t, vip)
+			s.eventually("both attempts, and an end or an endpoint", func() error {
+				if p.picks.Load() < 2 || len(s.records) == 0 && s.connectionsOf(c.order[0]) == 0 {
+					return errors.New("neither")
+				}
+				return nil
+			})
+			client.(*net.TCPConn).SetLinger(0)
+			client.Close()
+			if r := s.record(); len(r.Attempts) != 2 || r.Backend.Addr != c.order[0] || r.SourceWhy != "hairpin" { // it has the client's address
+				t.Errorf("record %+v", r)
+			}
 		})
+	}
+}
+
+// lateEndpoint answers no SYN until it accepts what has filled its backlog.
+func lateEndpoint(t *testing.T) (addr netip.AddrPort, accept func()) {
+	s := loopbackSocket(t)
+	if err := listenFull(s); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		c, err := net.DialTimeout("tcp", s.addr.String(), 200*time.Millisecond)
+		if err != nil {
+			break
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	return s.addr, func() {
+		for {
+			fd, _, err := unix.Accept(s.fd)
+			if err != nil {
+				return
+			}
+			unix.Close(fd)
+		}
 	}
 }
 

@@ -64,10 +64,12 @@ func (s *socket) close(reason observe.Reason) {
 	}
 }
 
-// spare tells whether a new socket leaves enough files for iptables, the API
-// server and connections.
+// spare tells whether a new socket leaves enough files for iptables and the API
+// server. It may be from the first half of the reserve: when there are as many
+// connections as there may be, a new Service is served all the same, and as
+// connections end the reserve is whole again.
 func spare(fd int) error {
-	if fd >= limit.Files()-limit.Reserve {
+	if fd >= limit.Files()-limit.Reserve/2 {
 		return os.NewSyscallError("socket", unix.EMFILE)
 	}
 	return nil

@@ -50,7 +50,7 @@ func Free(listeners int) int { return Files() - Reserve - listeners*FilesPerList
 // Whatever the number, 16 connections fit. With 0 to 96 files they take up to 96 out
 // of the Reserve and leave 160 of it: a Service that answers few is better than one
 // that answers nobody. Less than 0 is a process that should have fewer listening
-// sockets, or none: one is to be opened only if the Reserve stays free.
+// sockets, or none: one is to be opened only if half of the Reserve stays free.
 func RoomIn(files int) Room {
 	waiting := min(max(files/16, 0), mostWaiting)
 	return Room{

@@ -30,11 +30,18 @@ type scene struct {
 }
 
 func newScene(t *testing.T) *scene {
+	s := newSceneOfPods(t)
+	for _, pod := range s.pods {
+		pod.ServeHTTP(pod.Name, pod.AddrPort4(8080))
+	}
+	return s
+}
+
+// newSceneOfPods is a scene in which nobody answers yet.
+func newSceneOfPods(t *testing.T) *scene {
 	s := &scene{Node: netns.NewNode(t, "node"), t: t, folder: t.TempDir()}
 	for i := range 2 {
-		pod := s.AddPod(netns.Bridged, fmt.Sprintf("pod-%d", i+1))
-		pod.ServeHTTP(pod.Name, pod.AddrPort4(8080))
-		s.pods = append(s.pods, pod)
+		s.pods = append(s.pods, s.AddPod(netns.Bridged, fmt.Sprintf("pod-%d", i+1)))
 	}
 	s.client = s.AddPod(netns.Bridged, "client")
 	s.routed = s.AddPod(netns.Routed, "routed")

@@ -24,6 +24,8 @@ const patience = 30 * time.Second
 // Attempt is one attempt of a record.
 type Attempt struct {
 	Backend, Pod, Result, Errno string
+	Hedged                      bool
+	StartMS                     float64 `json:"start_ms"`
 }
 
 // Record is what became of a connection (event conn.close) or of a UDP session
@@ -49,6 +51,7 @@ type Record struct {
 	DgramsOut                 int64   `json:"dgrams_out"`
 	DgramsDropped             int64   `json:"dgrams_dropped"`
 	FirstReplyMS              float64 `json:"first_byte_backend_ms"`
+	WaitedMS                  float64 `json:"accept_wait_ms"`
 	ConnectMS                 float64 `json:"connect_ms"`
 	DurationMS                float64 `json:"duration_ms"`
 	ClientClose, BackendClose string  `json:"-"`
@@ -89,6 +92,21 @@ func Start(t testing.TB, ns *netns.NS, args ...string) *Process {
 		return nil
 	})
 	return p
+}
+
+// Run runs usher with args in a namespace until it ends, and returns what it wrote
+// and its exit code.
+func Run(t testing.TB, ns *netns.NS, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := ns.Command(ctx, os.Getenv(binaryEnv), args...)
+	var out, faults strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &faults
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), faults.String(), cmd.ProcessState.ExitCode()
 }
 
 // Launch runs usher with args in a namespace and waits for nothing.

@@ -281,7 +281,7 @@ func (c *connection) announce(found dial.Result) error {
 	err := announce(found.Conn, version, c.record.Client, c.record.VIP)
 	if err != nil {
 		found.Conn.Close()
-		c.leave(found, err)
+		leave(&found, err)
 		return &lost{err}
 	}
 	return nil
@@ -292,11 +292,16 @@ type lost struct{ error }
 
 func (l *lost) Unwrap() error { return l.error }
 
-// leave tells everybody that an endpoint is not used any more; err is why it failed.
-func (c *connection) leave(found dial.Result, err error) {
-	found.Leave()
-	if found.Pick.Done != nil {
-		found.Pick.Done(balancer.Outcome{Err: err, Connect: found.Connect})
+// leave tells everybody that an endpoint is not used any more, once; err is why it
+// failed.
+func leave(found *dial.Result, err error) {
+	leave, done := found.Leave, found.Pick.Done
+	found.Leave, found.Pick.Done = nil, nil // before anything panics
+	if leave != nil {
+		leave()
+	}
+	if done != nil {
+		done(balancer.Outcome{Err: err, Connect: found.Connect})
 	}
 }
 
@@ -304,7 +309,7 @@ func (c *connection) picker() balancer.Picker { return c.current.Load().pickers[
 
 // run relays until both sides have closed. It owns the endpoint that was found.
 func (c *connection) run(found dial.Result) {
-	defer func() { c.leave(found, nil) }() // the last one
+	defer leave(&found, nil) // the last one
 	relay := relay.New(c.client, found.Conn, c.settings.HalfClose)
 	relay.OnAnswer = func(took time.Duration) { c.answered(relay, &found, took) }
 	c.connected(relay, found.Pick.Endpoint.Addr)
@@ -350,16 +355,15 @@ func (c *connection) replay(relay *relay.Relay, found *dial.Result) {
 		last.Result, last.Errno = observe.BackendResetEarly, errnoName(early)
 		c.health.Report(found.Pick.Endpoint.Addr, early)
 		c.setRelay(relay, netip.AddrPort{}) // an endpoint that has crashed may leave
+		leave(found, early)                 // others may wait for its place
 		next, err := c.connect(c.failed())
 		if err != nil {
 			c.noteFound(*found)
 			return // the client gets what it would have got without a replay
 		}
-		before := *found
 		*found = next
 		relay.Replay(next.Conn)
 		c.connected(relay, next.Pick.Endpoint.Addr)
-		c.leave(before, early) // last, as it may panic
 	}
 	c.health.Report(found.Pick.Endpoint.Addr, nil)
 }

@@ -61,6 +61,18 @@ func TestASetThatNobodyGetsKeepsNothing(t *testing.T) {
 	wantReset(t, client)
 }
 
+// A Service that wants an end where an endpoint is not ready has not said so for one
+// that leaves.
+func TestUnreadyIsNotLeft(t *testing.T) {
+	s := newScene(t)
+	web := asking("on-endpoint-unready=reset")
+	s.set(with(web, serveTCP(t, echoes))...)
+	client := s.connectTo(vip)
+	s.set(web)
+	s.settled(1, 0)
+	ping(t, client)
+}
+
 // The deadline is kept though nothing happens then.
 func TestADeadlineAfterTheServiceHasGone(t *testing.T) {
 	s := newScene(t)

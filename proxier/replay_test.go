@@ -132,19 +132,13 @@ func TestAffinityOfAReplayThatFindsNobody(t *testing.T) {
 	web := asking("retry-on=reset-early", "passive-health=off")
 	web.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 	s.set(with(web, serveTCP(t, crash))...)
-	s.eventually("a hit", func() error {
-		c, err := net.Dial("tcp", vip)
-		if err != nil {
-			return err
+	s.settled(1, 1)
+	for _, want := range []string{"new", "hit"} {
+		wantReset(t, speak(t, vip))
+		if r := s.record(); r.Affinity != want {
+			t.Errorf("affinity is %q, want %q", r.Affinity, want)
 		}
-		defer c.Close()
-		c.Write([]byte("x"))
-		wantReset(t, c)
-		if r := s.record(); r.Affinity != "hit" {
-			return errors.New("affinity is " + r.Affinity)
-		}
-		return nil
-	})
+	}
 }
 
 // Where an early end counts, having been connected to does not.
@@ -185,6 +179,49 @@ func TestAnEndpointThatCrashesNowAndThen(t *testing.T) {
 	}
 	if n, _ := s.metric("usher_endpoints", "state", "ejected"); n != 0 || asked.Load() < 8 {
 		t.Errorf("after %d connections %g are ill", asked.Load(), n)
+	}
+}
+
+// What an endpoint has ended takes no place there while another one is looked for.
+func TestTwoCrashAndEachWantsTheOther(t *testing.T) {
+	once := func() netip.AddrPort {
+		var asked atomic.Int64
+		return serveTCP(t, func(c net.Conn) {
+			if asked.Add(1) == 1 {
+				crash(c)
+			} else {
+				echoes(c)
+			}
+		})
+	}
+	p := &script{order: []netip.AddrPort{once(), once()}}
+	s := newScene(t, p.is)
+	s.set(with(asking("max-connections-per-endpoint=1", "on-limit=wait:20s", "retry-on=reset-early", "passive-health=off"), p.order...)...)
+	s.settled(1, 2)
+	var clients []net.Conn
+	for i, addr := range p.order {
+		c, err := net.Dial("tcp", vip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		clients = append(clients, c)
+		s.eventually("a connection to "+addr.String(), func() error {
+			if s.connectionsOf(addr) == 0 {
+				return fmt.Errorf("%d has none", i)
+			}
+			return nil
+		})
+	}
+	for _, c := range clients {
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range clients {
+		c.SetDeadline(time.Now().Add(patience))
+		wantEcho(t, c)
+		c.Close()
 	}
 }
 
@@ -305,18 +342,10 @@ func TestAPanicAtAnAnswer(t *testing.T) {
 				c.Service.Balancer, c.Policies = "faulty", map[string]func() balancer.Policy{"faulty": func() balancer.Policy { return f }}
 			})
 			s.set(with(asking(wish), serveTCP(t, echoes))...)
-			s.eventually("a connection", func() error {
-				c, err := net.Dial("tcp", vip)
-				if err != nil {
-					return err
-				}
-				defer c.Close()
-				c.Write([]byte("x"))
-				if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
-					t.Errorf("the client hears %v, want a reset", err)
-				}
-				return nil
-			})
+			s.settled(1, 1)
+			if _, err := io.ReadAll(speak(t, vip)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the client hears %v, want a reset", err)
+			}
 			if r := s.record(); r.Reason != observe.InternalError || r.SentClient != observe.CloseRST {
 				t.Errorf("record %+v", r)
 			}

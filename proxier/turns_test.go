@@ -243,6 +243,20 @@ func TestStopEndsWaiting(t *testing.T) {
 	}
 }
 
+// A full endpoint is not what has failed the connection, if another one was tried.
+func TestAnEndpointRefusesAndTheOtherOneIsFull(t *testing.T) {
+	refuses, well := freeAddr(t), serveTCP(t, echoes)
+	p := &script{order: []netip.AddrPort{well, refuses}}
+	s := newScene(t, p.is)
+	s.set(with(asking("max-connections-per-endpoint=1", "passive-health=off"), p.order...)...)
+	s.connectTo(vip)
+	p.reorder(refuses, well)
+	wantReset(t, speak(t, vip))
+	if r := s.record(); r.Reason != observe.BackendRefused {
+		t.Errorf("record %+v", r)
+	}
+}
+
 func TestLimitsAreChanged(t *testing.T) {
 	s := newScene(t)
 	endpoint := serveTCP(t, echoes)

@@ -32,7 +32,7 @@ func TestBlackholedEndpoint(t *testing.T) {
 		b.isLeftOutAndReturns()
 	})
 	t.Run("costs hedge", func(t *testing.T) {
-		const timeout, hedge = time.Second, 50 * time.Millisecond
+		const timeout, hedge = 2 * time.Second, 50 * time.Millisecond
 		b := newBlackhole(t, wishes{"connect-timeout": timeout.String(), "hedge": hedge.String()})
 		longest := slices.Max(b.ask(40))
 		var added []float64

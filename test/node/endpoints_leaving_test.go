@@ -27,34 +27,24 @@ func TestDrainTimeout(t *testing.T) {
 	free, bound := beginTalk(t, s.client.NS, "10.96.0.10:80"), beginTalk(t, s.client.NS, "10.96.0.11:80")
 
 	write("free", 10, first, s.pods[1])
-	write("bound", 11, deadline, s.pods[1])
 	left := time.Now()
-	netns.Eventually(t, "the endpoint has left", func() error {
-		for _, service := range []string{"free", "bound"} {
-			if e := s.status(service, s.pods[0]); !strings.Contains(e.Why, "has left") {
-				return errNotYet
-			}
-		}
-		return nil
-	})
-	bound.lasts()
-	s.is("free", s.pods[0], "out", "its connections may go on")
-	s.is("bound", s.pods[0], "out", "for 1s")
-	stays := beginTalk(t, s.client.NS, "10.96.0.11:80") // of the other endpoint
+	write("bound", 11, deadline, s.pods[1])
 	bound.awaitReset()
-	if lasted := time.Since(left); lasted < 900*time.Millisecond || lasted > 5*time.Second {
+	if lasted := time.Since(left); lasted < time.Second || lasted > 5*time.Second {
 		t.Errorf("it was reset after %s, drain-timeout is 1s", lasted)
 	}
 	if r := bound.toldOf(u); r.Reason != "endpoint_removed" || r.BackendIP != s.pods[0].IPv4.String() {
 		t.Errorf("the record says %+v", r)
 	}
 	free.lasts()
+	s.is("free", s.pods[0], "out", "it has left the EndpointSlices; its connections may go on")
 
 	// The deadline counts from now.
-	write("free", 10, deadline, s.pods[1])
+	stays := beginTalk(t, s.client.NS, "10.96.0.10:80") // to the other endpoint
 	begun := time.Now()
+	write("free", 10, deadline, s.pods[1])
 	free.awaitReset()
-	if lasted := time.Since(begun); lasted < 900*time.Millisecond || lasted > 5*time.Second {
+	if lasted := time.Since(begun); lasted < time.Second || lasted > 5*time.Second {
 		t.Errorf("it was reset after %s, drain-timeout is 1s from now", lasted)
 	}
 	stays.lasts()
@@ -127,28 +117,44 @@ func TestEndpointNotReady(t *testing.T) {
 }
 
 // While no endpoint is ready, those are used that are on their way out and still
-// serve: as long as clients are sent there, nobody has to leave.
+// serve. They have left only when another one is ready.
 func TestDrainTimeoutWhereAllTerminate(t *testing.T) {
 	const timeout = time.Second
 	s := newEchoScene(t)
-	drain := wishes{"drain-timeout": timeout.String()}
-	of := "{addresses: [" + s.pods[0].IPv4.String() + "]"
-	terminating := strings.Replace(s.echoService("web", 10), of, of+", conditions: {ready: false, serving: true, terminating: true}", 1)
-	s.write("web.yaml", annotated(s.echoService("web", 10, s.pods[0]), "web", drain))
-	s.start("--sync-period=1s") // all is looked at again, whatever happens
+	write := func(conditions string, pods ...*netns.Pod) {
+		of := "{addresses: [" + s.pods[0].IPv4.String() + "]"
+		text := strings.Replace(s.echoService("web", 10, pods...), of, of+", conditions: {"+conditions+"}", 1)
+		s.write("web.yaml", annotated(text, "web", wishes{"drain-timeout": timeout.String()}))
+	}
+	const terminating = "ready: false, serving: true, terminating: true"
+	write("ready: true", s.pods[0])
+	u := s.startSeen("--sync-period=1s") // all is looked at again, whatever happens
 	awaitTalk(t, s.client.NS, vip(10))
-	old := beginTalk(t, s.client.NS, "10.96.0.10:80")
-	s.write("web.yaml", annotated(terminating, "web", drain))
-	begun := time.Now()
-	netns.Eventually(t, "more than its time is over", func() error {
-		if err := old.echo("more", answersWithin); err != nil {
-			t.Fatalf("a connection was ended after %s: %v", time.Since(begun), err)
+	talks := []*talk{beginTalk(t, s.client.NS, "10.96.0.10:80")}
+	write(terminating, s.pods[0])
+	netns.Eventually(t, "the endpoint terminates", func() error {
+		if e := s.status("web", s.pods[0]); e.State != "in" || !strings.Contains(e.Why, "terminating") {
+			return fmt.Errorf("%+v", e)
 		}
-		if time.Since(begun) < 3*timeout {
+		return nil
+	})
+	begun := time.Now()
+	talks = append(talks, beginTalk(t, s.client.NS, "10.96.0.10:80"))
+	netns.Eventually(t, "drain-timeout has passed twice", func() error {
+		for _, c := range talks {
+			c.lasts()
+		}
+		if !t.Failed() && time.Since(begun) < 2*timeout {
 			return errNotYet
 		}
 		return nil
 	})
-	s.write("web.yaml", annotated(s.echoService("web", 10, s.pods[1]), "web", drain)) // now others are there
-	old.awaitReset()
+
+	write(terminating, s.pods...)
+	for _, c := range talks {
+		c.awaitReset()
+		if r := c.toldOf(u); r.Reason != "endpoint_removed" {
+			t.Errorf("the record says %+v", r)
+		}
+	}
 }

@@ -21,9 +21,11 @@ func (s *scene) ejects(addr netip.AddrPort) {
 	s.t.Helper()
 	s.eventually(addr.String()+" is ill", func() error {
 		get(vip)
-		for _, e := range s.proxier.Endpoints("", "")[0].Endpoints {
-			if e.Address == addr.String() && e.Health != nil && e.Health.Out {
-				return nil
+		for _, p := range s.proxier.Endpoints("", "") {
+			for _, e := range p.Endpoints {
+				if e.Address == addr.String() && e.Health != nil && e.Health.Out {
+					return nil
+				}
 			}
 		}
 		return errors.New("it is well")

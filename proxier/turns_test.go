@@ -327,9 +327,11 @@ func TestAReplayWaitsForEndpointsThatAreLeft(t *testing.T) {
 
 // connectionsOf is how many an endpoint has.
 func (s *scene) connectionsOf(addr netip.AddrPort) int {
-	for _, e := range s.proxier.Endpoints("", "")[0].Endpoints {
-		if e.Address == addr.String() {
-			return *e.Connections
+	for _, p := range s.proxier.Endpoints("", "") {
+		for _, e := range p.Endpoints {
+			if e.Address == addr.String() {
+				return *e.Connections
+			}
 		}
 	}
 	return 0

@@ -213,6 +213,30 @@ func TestEndpointsThatHaveLeftAreForgotten(t *testing.T) {
 	}
 }
 
+func TestRefusalsOfEndpointsThatHaveLeftAreForgotten(t *testing.T) {
+	s := newScene(t)
+	stays, leaves := packetEcho(t), newMortal(t)
+	s.set(datagramsTo("dns", vip, stays, leaves.addr)...)
+	s.answered(vip)
+	s.settled(1, 2)
+	l := s.proxier.seen.Load().ports[0].listener
+	leaves.crash()
+	s.eventually("a refusal", func() error {
+		ask(vip, 100*time.Millisecond)
+		if l.refusals.last(leaves.addr).IsZero() {
+			return errors.New("there was none")
+		}
+		return nil
+	})
+	s.set(datagramsTo("dns", vip, stays)...)
+	s.eventually("it is forgotten", func() error {
+		if !l.refusals.last(leaves.addr).IsZero() {
+			return errors.New("it is known")
+		}
+		return nil
+	})
+}
+
 // Each session ends the pick that it has begun with.
 func TestPicksOfSessionsEnd(t *testing.T) {
 	p := &script{order: []netip.AddrPort{packetEcho(t)}}

@@ -243,6 +243,23 @@ func TestStopEndsWaiting(t *testing.T) {
 	}
 }
 
+// Room in the process comes back when sockets are given up, not only when connections
+// end.
+func TestThereIsMoreRoomThanBefore(t *testing.T) {
+	s := newScene(t)
+	web := with(asking("on-limit=wait:20s"), serveTCP(t, echoes))
+	s.set(web...)
+	s.settled(1, 1)
+	s.proxier.data.connections.free.Store(200) // with fewer there is no room to wait either
+	for range s.proxier.data.connections.room().Connections {
+		wantEcho(t, speak(t, vip))
+	}
+	waits := speak(t, vip)
+	s.becomesMetric(1, "usher_connections_waiting")
+	s.set(web...) // the next pass measures the room
+	wantEcho(t, waits)
+}
+
 // A full endpoint is not what has failed the connection, if another one was tried.
 func TestAnEndpointRefusesAndTheOtherOneIsFull(t *testing.T) {
 	refuses, well := freeAddr(t), serveTCP(t, echoes)
@@ -251,7 +268,7 @@ func TestAnEndpointRefusesAndTheOtherOneIsFull(t *testing.T) {
 	s.set(with(asking("max-connections-per-endpoint=1", "passive-health=off"), p.order...)...)
 	s.connectTo(vip)
 	p.reorder(refuses, well)
-	wantReset(t, speak(t, vip))
+	wantResets(t)
 	if r := s.record(); r.Reason != observe.BackendRefused {
 		t.Errorf("record %+v", r)
 	}

@@ -136,7 +136,23 @@ func (p *packetServer) Route(client, local netip.AddrPort, tried []netip.AddrPor
 	}
 	from, why := p.source.from(client.Addr(), r.pick.Endpoint, r.frontend.promisesSource(), p.clients.Load())
 	r.sourceWhy = why
-	return udp.Route{To: r.pick.Endpoint.Addr, From: from, Of: r}, nil
+	return udp.Route{To: r.pick.Endpoint.Addr, From: from, Of: r, Unused: p.unused(r.pick)}, nil
+}
+
+// unused ends a pick that no session came of.
+func (p *packetServer) unused(pick balancer.Pick) func(error) {
+	if pick.Done == nil {
+		return nil
+	}
+	return func(err error) {
+		defer p.survive(func() {})
+		switch observe.ReasonOf(err) {
+		case observe.BackendRefused, observe.BackendUnreachable:
+		default:
+			err = nil // it says nothing of the endpoint
+		}
+		pick.Done(balancer.Outcome{Err: err})
+	}
 }
 
 // arrive finds out which frontend a client has sent to.

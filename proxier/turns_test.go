@@ -243,6 +243,19 @@ func TestStopEndsWaiting(t *testing.T) {
 	}
 }
 
+func TestSoManyConnectionsWereAskedFor(t *testing.T) {
+	s := newScene(t, func(c *Config) { c.MaxConnections = 2 })
+	s.set(with(service("web", vip), serveTCP(t, echoes))...)
+	s.settled(1, 1)
+	for range 2 {
+		wantEcho(t, speak(t, vip))
+	}
+	wantResets(t)
+	if r := s.record(); r.Reason != observe.LimitGlobal {
+		t.Errorf("record: %s", r.Reason)
+	}
+}
+
 // Room in the process comes back when sockets are given up, not only when connections
 // end.
 func TestThereIsMoreRoomThanBefore(t *testing.T) {

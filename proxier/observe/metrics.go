@@ -202,7 +202,7 @@ func (p *PortMetrics) connectionClosed(r *Record) {
 		}
 		failed = failed || a.Result != OK && a.Result != Superseded
 	}
-	if failed && r.Backend.Addr.IsValid() {
+	if n := len(r.Attempts); failed && r.Attempts[n-1].Result == OK { // the one that has succeeded is the last
 		p.retried.Inc()
 	}
 }

@@ -207,6 +207,7 @@ func TestChecksAreTurnedOnAndOff(t *testing.T) {
 		l.d.Set(passive)
 		l.wantUsed("cluster", addrs(a, b, c)...)
 		l.wantNews(Change{Endpoint: addr(a), Cause: BySettings, Why: "what left it out was turned off"})
+		l.wait(0) // one may have been under way
 		l.questions(addr(a), time.Now())
 		l.wait(time.Hour)
 		l.wantQuestions(addr(a), time.Now())

@@ -37,6 +37,8 @@ type Route struct {
 	From netip.Addr
 	// Of is whatever the Server wants to know of it later.
 	Of any
+	// Unused is called if no session came of it, and says why. It may be nil.
+	Unused func(error)
 }
 
 // Refusal is why a client's datagrams go nowhere.

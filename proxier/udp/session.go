@@ -97,6 +97,9 @@ func (r *reader) open(server Server, got received, before *session, anew bool, n
 			server.Opened()
 			return s
 		}
+		if route.Unused != nil {
+			route.Unused(err)
+		}
 		if !isUnreachable(err) {
 			server.Dropped(causeOf(err), 1)
 			return nil

@@ -117,7 +117,7 @@ func (c *connection) waits() (noMore func()) {
 	}
 }
 
-// during runs a phase that abort can end.
+// during runs a phase that abort can end, and the client by going away.
 func (c *connection) during(phase func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -125,7 +125,12 @@ func (c *connection) during(phase func(context.Context) error) error {
 		return errAborted
 	}
 	defer c.setCancel(nil)
-	return phase(ctx)
+	watch := watchClient(c.client, func() { cancel(nil) })
+	err := phase(ctx)
+	if left := watch.stop(); left != nil && err != nil {
+		return &clientLeft{left}
+	}
+	return err
 }
 
 // errAborted is the cause of a phase that abort has ended.
@@ -396,9 +401,12 @@ var limitReasons = map[limit.Kind]observe.Reason{
 func (c *connection) reasonOf(err error) observe.Reason {
 	var exceeded *limit.Exceeded
 	var lost *lost
+	var left *clientLeft
 	switch aborted := c.abortReason(); {
 	case aborted != "":
 		return aborted
+	case errors.As(err, &left):
+		return left.reason()
 	case errors.As(err, &exceeded):
 		return limitReasons[exceeded.Limit]
 	case errors.As(err, &lost):
@@ -411,6 +419,11 @@ func (c *connection) reasonOf(err error) observe.Reason {
 // answer.
 func (c *connection) refuse(reason observe.Reason, err error) {
 	c.record.Reason, c.record.Errno = reason, errnoName(err)
+	var left *clientLeft
+	if errors.As(err, &left) {
+		c.record.ClientClose, c.record.ClientCloseAt = relay.CloseOf(left), time.Since(c.record.Start)
+		return
+	}
 	c.client.SetLinger(0)
 	c.record.SentClient = observe.CloseRST
 }

@@ -250,7 +250,7 @@ func TestSearchIsCancelled(t *testing.T) {
 				t.Errorf("took %s, %v", took, err)
 			}
 			for _, a := range r.Attempts {
-				if a.Result != observe.Shutdown {
+				if a.Result != observe.Abandoned {
 					t.Errorf("%+v", a)
 				}
 			}

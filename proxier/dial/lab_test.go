@@ -288,7 +288,8 @@ func (l *lab) eventually(what string, check func() error) {
 func (l *lab) settled(endpoint netip.AddrPort, reports int) {
 	l.Helper()
 	l.eventually("reports", func() error {
-		if n := len(l.heard(endpoint)); n < reports {
+		// The pick is told after that.
+		if n := min(len(l.heard(endpoint)), len(l.told(endpoint))); n < reports {
 			return fmt.Errorf("%d of %d", n, reports)
 		}
 		return nil

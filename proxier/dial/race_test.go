@@ -248,7 +248,7 @@ func TestDialAfterClose(t *testing.T) {
 	retry := standard()
 	retry.Hedge = time.Second
 	r, err := l.dial(retry)
-	if l.wantResults(r, observe.Shutdown); Outcome(r.Attempts, err) != observe.Shutdown {
+	if l.wantResults(r, observe.Abandoned); Outcome(r.Attempts, err) != observe.Shutdown {
 		t.Error(err)
 	}
 	l.wantHeard(b.addr)
@@ -259,7 +259,7 @@ func TestCloseEndsARace(t *testing.T) {
 	l := newLab(t, blackhole(t))
 	time.AfterFunc(50*time.Millisecond, l.dialer.Close)
 	r, err := l.dial(Retry{Attempts: 2, Timeout: patience, Total: patience, On: Connect, Hedge: time.Second})
-	if l.wantResults(r, observe.Shutdown); Outcome(r.Attempts, err) != observe.Shutdown {
+	if l.wantResults(r, observe.Abandoned); Outcome(r.Attempts, err) != observe.Shutdown {
 		t.Error(err)
 	}
 }

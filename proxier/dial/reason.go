@@ -18,7 +18,7 @@ func ResultOf(err error) observe.Reason {
 	case err == nil:
 		return observe.OK
 	case errors.Is(err, context.Canceled):
-		return observe.Shutdown
+		return observe.Abandoned
 	case errors.Is(err, balancer.ErrNoEndpoints):
 		return observe.NoEndpoints
 	case errors.Is(err, ErrEndpointsFull):
@@ -41,6 +41,9 @@ func ResultOf(err error) observe.Reason {
 // tried.
 func Outcome(attempts []observe.Attempt, err error) observe.Reason {
 	reason := ResultOf(err)
+	if reason == observe.Abandoned {
+		return observe.Shutdown // whoever has another cause to end a search knows it
+	}
 	tried := 0
 	for _, a := range attempts {
 		if !passes(a.Result) {

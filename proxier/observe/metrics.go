@@ -200,7 +200,7 @@ func (p *PortMetrics) connectionClosed(r *Record) {
 		if a.Result == OK {
 			p.all.connect.Observe(a.Duration.Seconds())
 		}
-		failed = failed || a.Result != OK && a.Result != Superseded
+		failed = failed || a.failed()
 	}
 	if n := len(r.Attempts); failed && r.Attempts[n-1].Result == OK { // the one that has succeeded is the last
 		p.retried.Inc()

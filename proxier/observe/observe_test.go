@@ -98,9 +98,9 @@ func TestFullLogDropsTheOldest(t *testing.T) {
 func TestEveryReasonHasAMeaning(t *testing.T) {
 	tested := 0
 	for _, r := range []Reason{
-		OK, ClientReset, ClientGone, BackendRefused, BackendUnreachable, ConnectTimeout, BackendReset, BackendGone,
+		OK, ClientAbort, ClientReset, ClientGone, BackendRefused, BackendUnreachable, ConnectTimeout, BackendReset, BackendGone,
 		HalfCloseTimeout, RetriesExhausted, NoEndpoints, DirectAccess, SourceDenied, LimitGlobal, LimitService, LimitBackend, LimitClient, RateLimited, BackendResetEarly, EndpointUnhealthy, OutOfFiles, OutOfMemory,
-		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, Shutdown, SocketDestroyed, Superseded, InternalError,
+		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, Shutdown, SocketDestroyed, Superseded, Abandoned, InternalError,
 	} {
 		if len(r.Code()) != 2 || r.Side() == "" || r.Phase() == "" || r.Text() == "" {
 			t.Errorf("%s: %+v", r, meanings[r])

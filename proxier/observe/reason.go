@@ -11,6 +11,7 @@ type Reason string
 // Service asks for it. BackendResetEarly is of attempts only.
 const (
 	OK                 Reason = "ok"
+	ClientAbort        Reason = "client_abort"
 	ClientReset        Reason = "client_reset"
 	ClientGone         Reason = "client_gone"
 	BackendRefused     Reason = "backend_refused"
@@ -40,6 +41,7 @@ const (
 	Shutdown           Reason = "shutdown"
 	SocketDestroyed    Reason = "socket_destroyed"
 	Superseded         Reason = "superseded" // of an attempt, never of a connection
+	Abandoned          Reason = "abandoned"  // likewise
 	InternalError      Reason = "internal_error"
 )
 
@@ -67,6 +69,7 @@ type meaning struct {
 // usher's own.
 var meanings = map[Reason]meaning{
 	OK:                 {"--", SideNone, "data", "both sides closed"},
+	ClientAbort:        {"CC", SideClient, "connect", "the client reset the connection before it had an endpoint"},
 	ClientReset:        {"CD", SideClient, "data", "the client reset the connection"},
 	ClientGone:         {"cD", SideClient, "data", "the client stopped answering"},
 	BackendRefused:     {"SC", SideBackend, "connect", "the endpoint refused"},
@@ -96,6 +99,7 @@ var meanings = map[Reason]meaning{
 	Shutdown:           {"KS", SideProxy, "drain", "usher stopped"},
 	SocketDestroyed:    {"KD", SideProxy, "data", "somebody destroyed the socket"},
 	Superseded:         {"--", SideNone, "connect", "another attempt was faster"},
+	Abandoned:          {"--", SideNone, "connect", "nobody waited for it any more"},
 	InternalError:      {"II", SideProxy, "data", "usher itself failed"},
 }
 

@@ -52,7 +52,7 @@ func (r *Record) datagrams() string {
 
 // failures tells the attempts before the one that succeeded.
 func (r *Record) failures() string {
-	failed := slices.DeleteFunc(slices.Clone(r.Attempts), func(a Attempt) bool { return a.Result == OK || a.Result == Superseded })
+	failed := slices.DeleteFunc(slices.Clone(r.Attempts), func(a Attempt) bool { return !a.failed() })
 	if len(failed) == 0 {
 		return ""
 	}
@@ -62,6 +62,11 @@ func (r *Record) failures() string {
 		words += " and others"
 	}
 	return words
+}
+
+// failed says whether the attempt speaks against its endpoint, or against usher.
+func (a Attempt) failed() bool {
+	return a.Result != OK && a.Result != Superseded && a.Result != Abandoned
 }
 
 // why is the kernel's name of the error, or what usher calls it.

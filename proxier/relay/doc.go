@@ -36,7 +36,9 @@
 // asked for, and another one does it again. That is right for requests that may
 // be repeated, and only who runs the Service knows whether they may.
 //
-// These are answers and final: a first byte, and a FIN that comes after the
-// client's own FIN was passed on, as "nothing" may be what there is to say. After
-// more than HoldLimit bytes of the client there is no replay either.
+// These are answers and final: a first byte; a FIN that comes after the
+// client's own FIN was passed on, as "nothing" may be what there is to say; and
+// a FIN after more than two seconds in which the client has sent nothing, which
+// is how a backend ends an idle connection. After more than HoldLimit bytes of
+// the client there is no replay either.
 package relay

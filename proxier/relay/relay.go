@@ -37,7 +37,7 @@ type Relay struct {
 
 	client, backend *side
 	halfClose       time.Duration
-	stalled         time.Duration
+	stalled, prompt time.Duration
 	aborted         chan struct{} // closed by Abort
 
 	// These belong to the goroutine that calls Run.
@@ -70,6 +70,7 @@ func New(client, backend *net.TCPConn, halfClose time.Duration) *Relay {
 		backend:   newBackend(backend),
 		halfClose: halfClose,
 		stalled:   stalled,
+		prompt:    prompt,
 		aborted:   make(chan struct{}),
 	}
 }
@@ -84,6 +85,9 @@ var open = Side{Close: observe.CloseNone, Sent: observe.CloseNone}
 // Run relays until both directions have ended, and closes both connections.
 func (r *Relay) Run() Result {
 	r.letGo()
+	if r.answer != nil && r.upstream == nil {
+		r.checkClient()
+	}
 	var out int64
 	if r.answer == nil {
 		r.start()
@@ -274,7 +278,7 @@ func (r *Relay) isConsequence(err error) bool {
 // delivered any more. The caller holds r.mu.
 func (r *Relay) blame(s *side, err error) {
 	r.errno, s.At = err, time.Now()
-	how := closeOf(err)
+	how := CloseOf(err)
 	switch how {
 	case observe.CloseRST:
 		r.reason = s.reset
@@ -292,8 +296,8 @@ func (r *Relay) blame(s *side, err error) {
 	r.watch(r.stalled, r.reason)
 }
 
-// closeOf is what the kernel's error of a connection says of its peer's end.
-func closeOf(err error) observe.Close {
+// CloseOf is what the kernel's error of a connection says of its peer's end.
+func CloseOf(err error) observe.Close {
 	switch {
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return observe.CloseRST

@@ -68,12 +68,19 @@ func (r *Relay) judge() (reset, early bool) {
 	defer r.mu.Unlock()
 	switch {
 	case r.answer.err != nil:
-		return false, isEarly(closeOf(r.answer.err))
+		return false, isEarly(CloseOf(r.answer.err))
 	case r.looksReset(r.backend):
 		return true, true
 	}
+	if r.client.First.IsZero() && time.Since(r.begun) > r.prompt {
+		return false, false // nobody has asked it for anything: it does not wait any longer
+	}
 	return false, r.backend.Sent != observe.CloseFIN // else it is an empty answer
 }
+
+// prompt is how soon a backend that was asked for nothing closes if it cannot serve:
+// later it is its timeout for idle connections.
+const prompt = 2 * time.Second
 
 func isEarly(how observe.Close) bool {
 	return how == observe.CloseRST || how == observe.CloseTimeout
@@ -94,7 +101,7 @@ func (r *Relay) earlyEnd(reset bool) *EarlyEnd {
 	if err == nil {
 		return &EarlyEnd{Close: observe.CloseFIN}
 	}
-	if how := closeOf(err); isEarly(how) {
+	if how := CloseOf(err); isEarly(how) {
 		return &EarlyEnd{Close: how, Errno: err}
 	}
 	return nil
@@ -141,11 +148,24 @@ func (r *Relay) Replay(backend *net.TCPConn) {
 	r.backend = newBackend(backend)
 	r.hold.sent = 0
 	r.answer = nil
-	if r.reason == "" && r.looksReset(r.client) {
-		r.blame(r.client, syscall.ECONNRESET) // while another backend was looked for
-	}
+	r.clientMayHaveGone()
 	if r.reason != "" {
 		r.interrupt()
+	}
+}
+
+// checkClient is called when no other backend was found.
+func (r *Relay) checkClient() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clientMayHaveGone()
+}
+
+// clientMayHaveGone is called after another backend was looked for. The caller holds
+// r.mu.
+func (r *Relay) clientMayHaveGone() {
+	if r.reason == "" && r.looksReset(r.client) {
+		r.blame(r.client, syscall.ECONNRESET)
 	}
 }
 

@@ -191,6 +191,35 @@ func TestReplayWhenTheClientHasSentNothing(t *testing.T) {
 	})
 }
 
+// A backend ends connections that nobody uses. Where one is reset, something is wrong.
+func TestABackendThatDoesNotWaitForARequest(t *testing.T) {
+	s := newReplays(t, time.Minute, func(r *Relay) { r.prompt = 0 })
+	s.backend.CloseWrite()
+	s.wantAnswered()
+	if _, err := s.receive(s.client); err != nil {
+		t.Errorf("the client got %v, want a FIN", err)
+	}
+	s.client.Close()
+	if r := s.end(); r.Reason != observe.OK || r.Backend.Close != observe.CloseFIN {
+		t.Errorf("result %+v", r)
+	}
+
+	s = newReplays(t, time.Minute, func(r *Relay) { r.prompt = 0 })
+	reset(s.backend)
+	s.wantEarly(observe.CloseRST)
+	s.replay()
+	s.answerAndEnd()
+
+	s = newReplays(t, time.Minute, func(r *Relay) { r.prompt = 0 })
+	s.send(s.client, []byte("request"))
+	s.get(s.backend, 7)
+	s.backend.Close()
+	s.wantEarly(observe.CloseFIN)
+	s.replay()
+	s.get(s.backend, 7)
+	s.answerAndEnd()
+}
+
 // A backend that has closed its side only is told that nobody listens any more.
 func TestReplayResetsTheBackendThatEnded(t *testing.T) {
 	s := newReplays(t, time.Minute)

@@ -61,6 +61,20 @@ func isClosed(conn *net.TCPConn) bool {
 	return closed
 }
 
+// Ended returns why a connection that nobody reads from is over in both directions,
+// nil if it is not. It takes the error from the socket.
+func Ended(conn *net.TCPConn) error {
+	if !isClosed(conn) {
+		return nil
+	}
+	errno := 0
+	control(conn, func(fd int) { errno, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) })
+	if errno == 0 {
+		return syscall.ECONNRESET // somebody was told of it before
+	}
+	return syscall.Errno(errno)
+}
+
 // moved is the number of bytes that the peer has sent and acknowledged.
 func moved(conn *net.TCPConn) (n uint64) {
 	control(conn, func(fd int) {

@@ -141,17 +141,17 @@ func (p *packetServer) Route(client, local netip.AddrPort, tried []netip.AddrPor
 
 // unused ends a pick that no session came of.
 func (p *packetServer) unused(pick balancer.Pick) func(error) {
-	if pick.Done == nil {
-		return nil
-	}
 	return func(err error) {
 		defer p.survive(func() {})
 		switch observe.ReasonOf(err) {
 		case observe.BackendRefused, observe.BackendUnreachable:
+			p.health.Report(pick.Endpoint.Addr, err)
 		default:
 			err = nil // it says nothing of the endpoint
 		}
-		pick.Done(balancer.Outcome{Err: err})
+		if pick.Done != nil {
+			pick.Done(balancer.Outcome{Err: err})
+		}
 	}
 }
 
@@ -225,22 +225,24 @@ func (p *packetServer) Closed(s udp.Session) {
 	r.Reason, r.Errno = s.Reason, errnoName(s.Err)
 	p.observer.Closed(p.shared.metrics, r)
 	defer p.survive(func() {})
-	p.report(s)
+	p.reportAnswer(s)
 	if of.pick.Done != nil {
 		of.pick.Done(balancer.Outcome{Err: s.Err})
 	}
 }
 
-// report tells what a session says of its endpoint. One that has never answered
-// says nothing: many take datagrams in silence. Neither does one that was answered
-// before the endpoint has refused another one, as sessions may be long over when
-// they end.
-func (p *packetServer) report(s udp.Session) {
-	switch {
-	case s.Reason == observe.BackendRefused:
-		p.refusals.note(s.Route.To)
-		p.health.Report(s.Route.To, s.Err)
-	case s.FirstReply >= 0 && s.Start.Add(s.FirstReply).After(p.refusals.last(s.Route.To)):
+// Refused tells what a refusal says of its endpoint.
+func (p *packetServer) Refused(r udp.Route, err error) {
+	defer p.survive(func() {})
+	p.refusals.note(r.To)
+	p.health.Report(r.To, err)
+}
+
+// reportAnswer tells what an answer says of its endpoint. That there was none says
+// nothing: many take datagrams in silence. Neither does an answer from before the
+// endpoint has refused something, as sessions may be long over when they end.
+func (p *packetServer) reportAnswer(s udp.Session) {
+	if s.FirstReply >= 0 && s.Start.Add(s.FirstReply).After(p.refusals.last(s.Route.To)) {
 		p.health.Report(s.Route.To, nil)
 	}
 }

@@ -1,6 +1,7 @@
 package proxier
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -14,6 +15,18 @@ func (c *Config) newPolicy(name string) (balancer.Policy, error) {
 		return own(), nil
 	}
 	return balancer.New(name)
+}
+
+// checkPolicies makes each policy once: what fails here would fail in each Service
+// that asks for it.
+func (c *Config) checkPolicies() error {
+	for name, own := range c.Policies {
+		if own == nil || own() == nil {
+			return fmt.Errorf("the balancer %s of Config.Policies is nil: it has to make a balancer.Policy", name)
+		}
+	}
+	_, err := c.newPolicy(c.Service.Balancer)
+	return err
 }
 
 // policyNames are all that newPolicy knows.

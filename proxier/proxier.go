@@ -45,7 +45,7 @@ type Proxier struct {
 // New checks that the configuration can work on this machine, and changes
 // nothing yet.
 func New(ctx context.Context, cfg Config) (*Proxier, error) {
-	if _, err := cfg.newPolicy(cfg.Service.Balancer); err != nil {
+	if err := cfg.checkPolicies(); err != nil {
 		return nil, err
 	}
 	node, err := newAddressWatch(cfg.Log)

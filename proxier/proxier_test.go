@@ -363,23 +363,12 @@ func TestPanicEndsOneConnection(t *testing.T) {
 func TestConnectionsOverTheLimitAreReset(t *testing.T) {
 	s := newScene(t)
 	first := s.connectToEcho()
+	s.settled(1, 1) // a pass counts the files
 	s.proxier.data.connections.free.Store(0)
 	for range s.proxier.data.connections.room().Connections - 1 {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(vip, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		wantEcho(t, speak(t, vip))
 	}
-	s.eventually("all connections", func() error {
-		if n := s.proxier.data.connections.count(); n < s.proxier.data.connections.room().Connections {
-			return fmt.Errorf("%d connections", n)
-		}
-		return nil
-	})
-	if _, err := get(vip); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("one too many: %v, want a reset", err)
-	}
+	wantResets(t)
 	if r := s.record(); r.Reason != observe.LimitGlobal {
 		t.Errorf("record %+v", r)
 	}

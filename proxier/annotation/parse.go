@@ -124,8 +124,12 @@ func alternatives(unknown string) string {
 }
 
 // relate settles what contradicts each other. The shorter of two times gives way;
-// there is no fault if nobody asked for it.
+// there is no fault if nobody asked for it. It names what has no effect beside
+// another annotation.
 func (p *parser) relate() {
+	if p.Retry.Attempts == 1 && p.Retry.Hedge > 0 {
+		p.inert("hedge", "retries is 0, and an attempt beside another one is a retry")
+	}
 	if r := &p.Retry; r.Timeout > r.Total {
 		p.givesWay("connect-timeout", fmt.Errorf("want at most total-connect-timeout, which is %s", short(r.Total)))
 		r.Timeout = min(p.defaults.Retry.Timeout, r.Total)
@@ -133,6 +137,13 @@ func (p *parser) relate() {
 	if c := &p.Outlier.Check; c.Timeout >= c.Interval {
 		p.givesWay("health-timeout", fmt.Errorf("want less than health-interval, which is %s", short(c.Interval)))
 		c.Timeout = min(p.defaults.Outlier.Check.Timeout, c.Interval/2)
+	}
+}
+
+// inert names an annotation that means something, but not here.
+func (p *parser) inert(name, why string) {
+	if slices.Contains(p.taken, name) {
+		p.fault(Prefix+name, "annotation %s has no effect: %s", Prefix+name, why)
 	}
 }
 

@@ -310,6 +310,8 @@ func TestRelations(t *testing.T) {
 			func(s Settings) bool { return s.Outlier.Check.Timeout == time.Second }},
 		{map[string]string{"health-interval": "2s", "health-timeout": "long"}, "health-timeout", // said once
 			func(s Settings) bool { return s.Outlier.Check.Timeout == time.Second }},
+		{map[string]string{"retries": "0", "hedge": "50ms"}, "hedge", func(s Settings) bool { return s.Retry.Attempts == 1 }},
+		{map[string]string{"retries": "0", "hedge": "off"}, "", func(s Settings) bool { return s.Retry.Attempts == 1 }},
 		{map[string]string{"health-interval": "5s", "health-timeout": "4s"}, "",
 			func(s Settings) bool { return s.Outlier.Check.Timeout == 4*time.Second }},
 	} {

@@ -7,7 +7,7 @@ import (
 
 // maxKept is how many attempts run on in the background at most. Each takes a
 // file until Retry.Timeout is over.
-const maxKept = 128
+const maxKept = 64
 
 // background are the attempts that may outlive the search that began them.
 type background struct {

@@ -41,7 +41,7 @@
 // not cancelled: an endpoint that is silent would never be found out if each
 // attempt to it ended as soon as a faster one has succeeded. They go on until they
 // have an answer, are told of as any other attempt, and what has come of them is
-// reset at once. At most 128 do so; further ones are cancelled and say nothing.
+// reset at once. At most 64 do so; further ones are cancelled and say nothing.
 //
 // What it costs: a goroutine and two timers (about 10 µs and 1.3 kB) for each search,
 // also where the first endpoint answers at once; a slow endpoint gets connections on

@@ -24,6 +24,7 @@ const patience = 10 * time.Second
 type account struct {
 	mu       sync.Mutex
 	opened   int
+	refused  int
 	closed   []Session
 	in, out  int
 	bytesIn  int
@@ -41,6 +42,12 @@ func (a *account) Closed(s Session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = append(a.closed, s)
+}
+
+func (a *account) Refused(Route, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused++
 }
 
 func (a *account) Datagrams(in, bytesIn, out, bytesOut int) {

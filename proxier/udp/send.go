@@ -214,8 +214,15 @@ func (s *session) refuse(now time.Duration) {
 
 // avoid has nothing more sent to the endpoint.
 func (s *session) avoid(now time.Duration) {
-	s.refused = true
 	s.reader.refusals.add(s.story.Route.To, now)
+	s.noteRefused()
+}
+
+func (s *session) noteRefused() {
+	if !s.refused {
+		s.refused = true
+		s.server.Refused(s.story.Route, unix.ECONNREFUSED)
+	}
 }
 
 // refusedAtOnce tells whether an endpoint on this node has refused already what was

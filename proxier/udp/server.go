@@ -23,6 +23,9 @@ type Server interface {
 	// Opened tells of a session. Each is told once, and once it is Closed.
 	Opened()
 	Closed(Session)
+	// Refused tells, at once and once in a session, that the endpoint of its Route has
+	// refused a datagram of it or of another session.
+	Refused(Route, error)
 	// Datagrams counts what has come from clients and what has gone to them.
 	Datagrams(in, bytesIn, out, bytesOut int)
 	// Dropped counts datagrams that were not passed on.

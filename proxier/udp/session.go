@@ -48,7 +48,7 @@ const (
 // may still be used.
 func (s *session) usable(server Server) bool {
 	if s.awaiting && s.reader.refusals.after(s.story.Route.To, s.replied) {
-		s.refused = true // as far as others have been told
+		s.noteRefused() // as far as others have been told
 	}
 	if s.refused {
 		return false

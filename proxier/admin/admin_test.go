@@ -30,7 +30,7 @@ func serveAt(t *testing.T, path string, views map[string]View) *http.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, ended := Server(views), make(chan struct{})
+	server, ended := Server(views, nil), make(chan struct{})
 	go func() { defer close(ended); server.Serve(l) }()
 	t.Cleanup(func() { server.Close(); <-ended })
 	return server
@@ -238,5 +238,47 @@ func TestDefaultSocket(t *testing.T) {
 		if got := DefaultSocket(); got != want {
 			t.Errorf("XDG_RUNTIME_DIR=%s: %s, want %s", dir, got, want)
 		}
+	}
+}
+
+// An action is done by POST only, and only for those who may.
+func TestAnAction(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := 0
+	server, ended := Server(nil, map[string]Action{"/v1/repair": {Parameters: []string{"family"}, Do: func(_ context.Context, q url.Values) (any, error) {
+		done++
+		return q.Get("family"), nil
+	}}}), make(chan struct{})
+	go func() { defer close(ended); server.Serve(l) }()
+	t.Cleanup(func() { server.Close(); <-ended })
+	var got string
+	if err := Post(t.Context(), path, "/v1/repair", url.Values{"family": {"IPv4"}}, &got); err != nil || got != "IPv4" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	var answer *Error
+	if err := Get(t.Context(), path, "/v1/repair", nil, &got); !errors.As(err, &answer) || answer.Status != http.StatusMethodNotAllowed {
+		t.Errorf("GET: %v", err)
+	}
+	if err := Post(t.Context(), path, "/v1/repair", url.Values{"familie": {"IPv4"}}, &got); !errors.As(err, &answer) || answer.Status != http.StatusBadRequest {
+		t.Errorf("a parameter that is none: %v", err)
+	}
+	if done != 1 {
+		t.Errorf("it was done %d times", done)
+	}
+}
+
+func TestWhoMayChange(t *testing.T) {
+	other := uint32(os.Geteuid() + 1)
+	for uid, want := range map[uint32]bool{0: true, uint32(os.Geteuid()): true, other: false} {
+		if got := mayChange(context.WithValue(t.Context(), peer{}, uid)); got != want {
+			t.Errorf("user %d: %v", uid, got)
+		}
+	}
+	if mayChange(t.Context()) {
+		t.Error("somebody who is not known may")
 	}
 }

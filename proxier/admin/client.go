@@ -19,6 +19,15 @@ var ErrUnreachable = errors.New("no usher can be asked")
 // Get asks the usher behind a socket for a view and puts it into answer. Its error
 // is an *Error if usher has answered that it is none, or is an ErrUnreachable.
 func Get(ctx context.Context, socket, path string, query url.Values, answer any) error {
+	return ask(ctx, http.MethodGet, socket, path, query, answer)
+}
+
+// Post asks the usher behind a socket to do something, as Get asks for a view.
+func Post(ctx context.Context, socket, path string, query url.Values, answer any) error {
+	return ask(ctx, http.MethodPost, socket, path, query, answer)
+}
+
+func ask(ctx context.Context, method, socket, path string, query url.Values, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -26,7 +35,7 @@ func Get(ctx context.Context, socket, path string, query url.Values, answer any)
 	}}
 	defer transport.CloseIdleConnections()
 	at := url.URL{Scheme: "http", Host: "usher", Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,10 @@
 //	usher get endpoints default/web
 //	curl --unix-socket /run/usher/usher.sock http://usher/v1/endpoints?service=web
 //
-// Who may connect is said by the mode of the socket: its owner and the group usher.
-// All that there is so far reads.
+// Who may connect, and so read, is said by the mode of the socket: its owner and the
+// group usher. What changes something is a POST, and only root and the user whom usher
+// runs as may do it:
+//
+//	usher rules repair
+//	curl --unix-socket /run/usher/usher.sock -X POST http://usher/v1/rules/repair
 package admin

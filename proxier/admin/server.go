@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,14 @@ type View struct {
 	Show func(url.Values) (any, error)
 }
 
+// Action is what can be done at a path, by root and by whom the process runs as.
+type Action struct {
+	Parameters []string // of the query
+	// Do returns what becomes the JSON. It may be called from several goroutines, and
+	// ends with the client's patience.
+	Do func(context.Context, url.Values) (any, error)
+}
+
 // Error is an answer that is none.
 type Error struct {
 	Status  int    `json:"-"` // of HTTP
@@ -39,11 +48,12 @@ const (
 	headerBytes     = 8 << 10
 )
 
-// Server serves views by their paths.
-func Server(views map[string]View) *http.Server {
+// Server serves views and actions by their paths.
+func Server(views map[string]View, actions map[string]Action) *http.Server {
 	var open atomic.Int64
 	return &http.Server{
-		Handler:     handler(views),
+		Handler:     handler{views, actions},
+		ConnContext: withPeer,
 		ReadTimeout: requestTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: headerBytes,
 		ConnState: func(c net.Conn, state http.ConnState) {
@@ -59,7 +69,10 @@ func Server(views map[string]View) *http.Server {
 	}
 }
 
-type handler map[string]View
+type handler struct {
+	views   map[string]View
+	actions map[string]Action
+}
 
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
@@ -78,23 +91,45 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
-	view, found := h[r.URL.Path]
-	if !found {
+	view, isView := h.views[r.URL.Path]
+	action, isAction := h.actions[r.URL.Path]
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch {
+	case !isView && !isAction:
 		return nil, &Error{http.StatusNotFound, fmt.Sprintf("there is no %q", r.URL.Path)}
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	case isView && !read:
 		w.Header().Set("Allow", "GET, HEAD")
 		return nil, &Error{http.StatusMethodNotAllowed, fmt.Sprintf("%s is for GET", r.URL.Path)}
+	case isView:
+		query, err := parameters(r, view.Parameters)
+		if err != nil {
+			return nil, err
+		}
+		return view.Show(query)
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", "POST")
+		return nil, &Error{http.StatusMethodNotAllowed, fmt.Sprintf("%s is for POST", r.URL.Path)}
+	case !mayChange(r.Context()):
+		return nil, &Error{http.StatusForbidden, "only root may do that"}
 	}
+	query, err := parameters(r, action.Parameters)
+	if err != nil {
+		return nil, err
+	}
+	return action.Do(r.Context(), query)
+}
+
+// parameters are those of the query, of which only some are known.
+func parameters(r *http.Request, known []string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, &Error{http.StatusBadRequest, err.Error()}
 	}
 	for name := range query {
-		if !slices.Contains(view.Parameters, name) {
+		if !slices.Contains(known, name) {
 			return nil, &Error{http.StatusBadRequest,
-				fmt.Sprintf("%s has no parameter %q, only: %s", r.URL.Path, name, strings.Join(view.Parameters, ", "))}
+				fmt.Sprintf("%s has no parameter %q, only: %s", r.URL.Path, name, strings.Join(known, ", "))}
 		}
 	}
-	return view.Show(query)
+	return query, nil
 }

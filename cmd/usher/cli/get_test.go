@@ -51,7 +51,7 @@ func asked(t *testing.T, args ...string) (out, messages string, code int) {
 			return nil, &admin.Error{Status: 404, Message: "no Service " + q.Get("service")}
 		}
 		return list, nil
-	}}})
+	}}}, nil)
 	ended := make(chan struct{})
 	go func() { defer close(ended); server.Serve(l) }()
 	defer func() { server.Close(); <-ended }()

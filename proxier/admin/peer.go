@@ -1,0 +1,37 @@
+package admin
+
+import (
+	"context"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// peer is the key of the user id at the other end of a connection.
+type peer struct{}
+
+// withPeer asks the kernel who has connected (SO_PEERCRED in unix(7)).
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if cred == nil || err != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peer{}, cred.Uid)
+}
+
+// mayChange says whether a client may change something: root, and the user whom this
+// process runs as. The group that may read may not.
+func mayChange(ctx context.Context) bool {
+	uid, known := ctx.Value(peer{}).(uint32)
+	return known && (uid == 0 || uid == uint32(os.Geteuid()))
+}

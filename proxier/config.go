@@ -28,6 +28,9 @@ type Config struct {
 
 	// Capture is auto, iptables or bind.
 	Capture string
+	// KubeProxy is what becomes of the start if kube-proxy, or what it left, takes
+	// the connections to Services on this node. The zero value: it is refused.
+	KubeProxy KubeProxyPolicy
 	// ProxyPortRange are the ports of listeners for redirected traffic.
 	ProxyPortRange PortRange
 	// Mark is carried by our own connections, so that iptables leaves them alone.

@@ -65,7 +65,10 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		return nil, err
 	}
 	capture, mark, err := p.chooseCapture(ctx)
-	if err = cmp.Or(ctx.Err(), err); err != nil {
+	if err = cmp.Or(ctx.Err(), err); err == nil {
+		err = p.besideKubeProxy(ctx, capture)
+	}
+	if err != nil {
 		p.source.paths.Close()
 		return nil, err
 	}

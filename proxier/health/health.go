@@ -194,6 +194,7 @@ func (p *Proxy) Handler(answered func(path string, code int)) http.Handler {
 func answer(w http.ResponseWriter, code int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Server", "usher") // kube-proxy answers the same at the same address
 	w.WriteHeader(code)
 	w.Write(body)
 }

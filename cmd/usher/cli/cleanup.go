@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,28 +9,51 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/kubeproxy"
 	"github.com/usher-proxy/usher/proxier/transparent"
 )
 
 func newCleanup() *cobra.Command {
-	return &cobra.Command{
+	var ofKubeProxy, force bool
+	cmd := &cobra.Command{
 		Use:   "cleanup",
-		Short: "Remove what a usher that did not stop in good order left in the kernel",
+		Short: "Remove what a usher or a kube-proxy that did not stop in good order left in the kernel",
 		Long: `cleanup removes usher's iptables chains and the jumps to them, and its policy
 routes, in both address families. It leaves the rules of others alone, and running it twice does no harm.
-Do not run it beside a running usher: that one would write its rules again.`,
+Do not run it beside a running usher: that one would write its rules again.
+
+With --kube-proxy it removes what kube-proxy has left instead, and nothing of usher:
+its chains in the tables nat, filter and mangle of both iptables backends and both
+families with the jumps to them, its nftables tables, and the interface kube-ipvs0.
+The chains of the kubelet (KUBE-FIREWALL and others) stay. It refuses while
+kube-proxy runs, which would write its rules again.`,
+		Example: `  usher cleanup
+  usher cleanup --kube-proxy`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var errs []error
-			for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
-				errs = append(errs, cleanup(cmd, family))
-			}
-			if err := transparent.Remove(); err != nil {
-				errs = append(errs, fmt.Errorf("remove policy routes: %w", err))
-			}
-			return errors.Join(errs...)
-		},
 	}
+	cmd.Flags().BoolVar(&ofKubeProxy, "kube-proxy", false, "remove what kube-proxy has left")
+	cmd.Flags().BoolVar(&force, "force", false, "with --kube-proxy: even while kube-proxy runs")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case ofKubeProxy:
+			return cleanupKubeProxy(cmd, force)
+		case force:
+			return usageError{errors.New("--force goes with --kube-proxy")}
+		}
+		return cleanupAll(cmd)
+	}
+	return cmd
+}
+
+func cleanupAll(cmd *cobra.Command) error {
+	var errs []error
+	for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
+		errs = append(errs, cleanup(cmd, family))
+	}
+	if err := transparent.Remove(); err != nil {
+		errs = append(errs, fmt.Errorf("remove policy routes: %w", err))
+	}
+	return errors.Join(errs...)
 }
 
 func cleanup(cmd *cobra.Command, family iptables.Family) error {
@@ -46,4 +70,18 @@ func cleanup(cmd *cobra.Command, family iptables.Family) error {
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: clean\n", family)
 	return nil
+}
+
+func cleanupKubeProxy(cmd *cobra.Command, force bool) error {
+	// What is being removed is not left half removed by a signal.
+	ctx := context.WithoutCancel(cmd.Context())
+	found := kubeproxy.Find(ctx)
+	if found.Running != "" && !force {
+		return fmt.Errorf("kube-proxy runs (%s) and would write its rules again: %s (or use --force)", found.Running, kubeproxy.Stop)
+	}
+	err := found.Remove(ctx, func(line string) { fmt.Fprintln(cmd.OutOrStdout(), line) })
+	if err = errors.Join(found.Unseen, err); err == nil && !found.Any() {
+		fmt.Fprintln(cmd.OutOrStdout(), "kube-proxy has left nothing")
+	}
+	return err
 }

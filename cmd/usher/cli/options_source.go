@@ -21,6 +21,7 @@ type sourceOptions struct {
 	contentType        string
 	manifests          []string
 	serviceProxyName   string
+	withKubeProxy      bool
 }
 
 func (s *sourceOptions) define(f *pflag.FlagSet) {
@@ -32,6 +33,7 @@ func (s *sourceOptions) define(f *pflag.FlagSet) {
 	f.StringArrayVar(&s.manifests, "manifests", nil, "YAML `path`, file or folder, to read objects from and to watch, instead of an API server; repeatable")
 	f.StringVar(&s.serviceProxyName, "service-proxy-name", "", "serve only the Services whose label service.kubernetes.io/service-proxy-name is this `name`, "+
 		"beside a kube-proxy that serves all others; health and metrics then have addresses of their own by default, see there (default: the Services without that label)")
+	f.BoolVar(&s.withKubeProxy, "with-kube-proxy", false, "start even if kube-proxy, or what it left, serves Services on this node; not needed with --service-proxy-name")
 }
 
 func (s *sourceOptions) configure(o *options, cfg *proxier.Config) error {
@@ -39,6 +41,12 @@ func (s *sourceOptions) configure(o *options, cfg *proxier.Config) error {
 		return fmt.Errorf("%s takes the place of an API server: it cannot be combined with --kubeconfig or --master", o.label("manifests"))
 	}
 	cfg.AllowLoopbackEndpoints = len(s.manifests) > 0
+	switch {
+	case s.serviceProxyName != "":
+		cfg.KubeProxy = proxier.BesideKubeProxy
+	case s.withKubeProxy:
+		cfg.KubeProxy = proxier.IgnoreKubeProxy
+	}
 	if s.qps <= 0 && s.qps != -1 {
 		return o.fault("kube-api-qps", fmt.Sprint(s.qps), "want more than 0, or -1 for no limit")
 	}

@@ -94,6 +94,9 @@ var meanings = []struct {
 	{"--manifests=a --manifests=b,c", func(o *options, c *proxier.Config) bool {
 		return reflect.DeepEqual(o.source.manifests, []string{"a", "b,c"}) && c.AllowLoopbackEndpoints
 	}},
+	{"", func(_ *options, c *proxier.Config) bool { return c.KubeProxy == proxier.RefuseKubeProxy }},
+	{"--with-kube-proxy", func(_ *options, c *proxier.Config) bool { return c.KubeProxy == proxier.IgnoreKubeProxy }},
+	{"--with-kube-proxy --service-proxy-name=usher", func(_ *options, c *proxier.Config) bool { return c.KubeProxy == proxier.BesideKubeProxy }},
 	{"--service-proxy-name=usher", func(o *options, c *proxier.Config) bool {
 		return o.source.serviceProxyName == "usher" && c.HealthzAddress == "0.0.0.0:10356" && c.MetricsAddress == "127.0.0.1:10349"
 	}},

@@ -1,0 +1,12 @@
+// Package preflight looks whether usher can do its work on this node, before it is
+// started, and says what to do where it cannot.
+//
+// Each check looks at one thing and returns one [Result]. None changes anything that
+// stays: some write a rule or open a socket and take it away again, as usher itself
+// does at its start. What an ordinary user cannot know is a WARN that says so.
+//
+// What is not looked at: net.ipv4.ip_forward and the like, because connections end at
+// usher, which forwards nothing; the network between pods needs them all the same.
+//
+// All checks work in the network namespace of the calling thread.
+package preflight

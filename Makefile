@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/usher-proxy/usher/cmd/usher/cli.version=$(VERSION)
 
-.PHONY: build demo test test-cluster conformance bench bench-udp bench-endpoints lint clean
+.PHONY: build demo test test-cluster conformance bench bench-udp bench-endpoints bench-scale lint clean
 
 build: ## bin/usher, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/usher ./cmd/usher
@@ -25,7 +25,7 @@ conformance: ## the 75 cases in one table: usher on manifests, usher on an API s
 	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
 	test/conformance/run.sh
 
-bench: bench-udp bench-endpoints ## benchmarks, with what they allocate; beside nginx and kernel DNAT
+bench: bench-udp bench-endpoints bench-scale ## benchmarks, with what they allocate; beside nginx and kernel DNAT
 	go test -run '^$$' -bench . -benchmem ./balancer/... ./proxier/... ./iptables/...
 
 bench-udp: ## DNS through usher, nginx stream and kernel DNAT (15 minutes, on a quiet machine)
@@ -35,6 +35,11 @@ bench-udp: ## DNS through usher, nginx stream and kernel DNAT (15 minutes, on a 
 
 bench-endpoints: ## every balancer with endpoints that are slow, refuse, flap or are silent (2 minutes)
 	go test -run '^$$' -bench . ./test/policies
+
+bench-scale: ## 10,000 Services and 50,000 endpoints, a real API server, beside kube-proxy nftables (8 minutes)
+	test/install-packages.sh
+	test/controlplane/build.sh etcd kube-apiserver kube-proxy
+	USHER_SCALE_RESULTS=results go test -run '^$$' -bench Scale ./test/scale
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

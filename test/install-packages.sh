@@ -12,6 +12,7 @@ flock util-linux
 ip iproute2
 ip6tables-restore iptables
 iptables-restore iptables
+nft nftables
 nsd nsd
 ps procps
 ss iproute2

@@ -13,12 +13,12 @@ demo: build ## serve a few Services on this machine: no cluster, no privileges
 
 test: build ## everything but the tests against a real API server
 	test/install-packages.sh
-	test/run.sh $(shell go list ./... | grep -v -e /test/cluster -e /test/apiserver)
+	test/run.sh $(shell go list ./... | grep -v -e /test/cluster -e /test/apiserver -e /test/scale)
 
 test-cluster: build ## the same binary against a real API server
 	test/install-packages.sh
 	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
-	test/run.sh ./test/cluster/... ./test/apiserver/...
+	test/run.sh ./test/cluster/... ./test/apiserver/... ./test/scale/...
 
 conformance: ## the 75 cases in one table: usher on manifests, usher on an API server, kube-proxy
 	test/install-packages.sh

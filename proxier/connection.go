@@ -310,7 +310,7 @@ func leave(found *dial.Result, err error) {
 	}
 }
 
-func (c *connection) picker() balancer.Picker { return c.current.Load().pickers[c.set] }
+func (c *connection) picker() balancer.Picker { return *c.current.Load().pickers.of(c.set) }
 
 // run relays until both sides have closed. It owns the endpoint that was found.
 func (c *connection) run(found dial.Result) {
@@ -482,6 +482,7 @@ func (c *connection) connected(r *relay.Relay, to netip.AddrPort) {
 	c.setRelay(r, to)
 	port := c.current.Load().port
 	if port.Settings.Drain.Asked() && (c.gone.Load() || !port.keeps(to)) {
+		c.restless.Store(true)
 		c.wake()
 	}
 }

@@ -13,7 +13,8 @@ import (
 
 // connections are all those being served. It is safe for concurrent use.
 type connections struct {
-	free     atomic.Int64 // files for connections and sessions
+	free     atomic.Int64 // files for connections, sessions and readers
+	readers  atomic.Int64 // files of UDP sockets, beside one for each socket
 	sessions func() int   // how many there are; each has one file
 	most     int          // connections that there may be; 0: as many as the files allow
 
@@ -32,9 +33,12 @@ func newConnections(most int, sessions func() int) *connections {
 // makeRoom leaves files for so many listening sockets.
 func (c *connections) makeRoom(sockets int) { c.free.Store(int64(limit.Free(sockets))) }
 
+// files are those for connections and sessions.
+func (c *connections) files() int { return int(c.free.Load() - c.readers.Load()) }
+
 // room is how many connections there may be.
 func (c *connections) room() limit.Room {
-	room := limit.RoomIn(int(c.free.Load()) - c.sessions())
+	room := limit.RoomIn(c.files() - c.sessions())
 	if c.most > 0 {
 		room.Connections = min(room.Connections, c.most)
 	}

@@ -17,10 +17,11 @@ func (l *listener) healthChanged(c outlier.Change) {
 	log := l.log.WithField("about", service.String())
 	l.countIll()
 	if l.key.Protocol == udpProtocol {
-		l.wake() // its sessions move
+		l.restless.Store(true) // its sessions move
+		l.wake()
 	}
 	if !c.Out {
-		l.shared.gate.EndpointsChanged() // nobody has waited for this one
+		l.shared.endpointsChanged() // nobody has waited for this one
 		log.Infof("%s: endpoint %s is well again: %s", l.key, c.Endpoint, c.Why)
 		return
 	}
@@ -40,11 +41,5 @@ func (l *listener) measureIll() {
 // countIll measures how many endpoints are ill. The caller holds telling: who counts
 // last has to be the last to tell.
 func (l *listener) countIll() {
-	ill := 0
-	for _, s := range l.health.Status() {
-		if s.Out {
-			ill++
-		}
-	}
-	l.shared.metrics.Ill(l.key.Family.String(), ill)
+	l.shared.metrics.Ill(l.key.Family.String(), l.health.Ill())
 }

@@ -53,7 +53,7 @@ func TestHowManyAreIllIsMeasured(t *testing.T) {
 func TestWhatIsGoneIsNotMeasured(t *testing.T) {
 	s := newScene(t)
 	s.set(with(service("web", vip), newBackend(t).addr)...)
-	s.served(vip)
+	s.settled(1, 1)
 	var l *listener
 	for _, p := range s.proxier.seen.Load().ports {
 		l = p.listener

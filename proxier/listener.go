@@ -38,6 +38,7 @@ type dataPath struct {
 	packets      *udp.Relay
 	served       atomic.Pointer[served]
 	acceptErrors *occasionally
+	era          era // of the reconcile loop
 	event        func(about source.Ref, reason, message string)
 	wake         func() // the reconcile loop
 }
@@ -49,7 +50,7 @@ type listener struct {
 	key       Key
 	policies  policies
 	health    *outlier.Detector
-	newcomers map[Set]*newcomers
+	newcomers bySet[newcomers]
 	leaving   leaving
 	shared    *sharedPort
 	sockets   []*socket
@@ -58,19 +59,38 @@ type listener struct {
 	refusals  refusals     // of a UDP port
 	telling   sync.Mutex   // held while something is told of health
 	gone      atomic.Bool  // of no Port any more; set under telling
+	updated   updated
+	restless  atomic.Bool // something is to be done though the Port is the same
+}
+
+// updated is what the last update was given.
+type updated struct {
+	failed bool
+	era    uint64
+	due    time.Time // when the time itself changes something, zero if it does not
 }
 
 // policies are the balancer policies of a listener's sets.
 type policies struct {
 	name string
-	of   map[Set]balancer.Policy
+	bySet[balancer.Policy]
+}
+
+// bySet has one of something for each Set.
+type bySet[T any] struct{ cluster, local T }
+
+func (b *bySet[T]) of(s Set) *T {
+	if s == LocalSet {
+		return &b.local
+	}
+	return &b.cluster
 }
 
 // state is what a connection needs to know of its Port, swapped as one.
 type state struct {
 	port    *Port
-	pickers map[Set]balancer.Picker
-	weighed map[Set][]balancer.Endpoint // what the pickers were made for
+	pickers bySet[balancer.Picker]
+	weighed bySet[[]balancer.Endpoint] // what the pickers were made for
 	// former are frontends that are the Port's no more, but that the kernel may
 	// still lead here.
 	former []Frontend
@@ -85,7 +105,8 @@ func (s *state) frontend(dst netip.AddrPort) (Frontend, bool) {
 }
 
 func newListener(d *dataPath, key Key, shared *sharedPort) *listener {
-	l := &listener{dataPath: d, key: key, shared: shared, newcomers: map[Set]*newcomers{ClusterSet: {}, LocalSet: {}}}
+	shared.listeners++
+	l := &listener{dataPath: d, key: key, shared: shared}
 	l.health = outlier.New(d.prober, key.Protocol, outlier.Settings{}, l.healthChanged)
 	return l
 }
@@ -105,22 +126,55 @@ func (l *listener) retire() {
 // accepted are not touched. The sockets follow: they serve while there is a
 // usable endpoint, and refuse or keep silent while there is none. It returns when
 // it wants to be called again though nothing changes; 0: never.
+//
+// The same Port, by its address, means that nothing of it has changed.
 func (l *listener) update(port *Port, sockets []*socket, node *nodeState, now time.Time) (next time.Duration, err error) {
+	restless, era := l.restless.Swap(false), l.era.of(node)
+	if old := l.current.Load(); old != nil && old.port == port && !restless && l.updated.lasts(era, now) && slices.Equal(l.sockets, sockets) {
+		return l.updated.wait(now), nil
+	}
+	next, err = l.renew(port, sockets, node, now)
+	l.updated = updated{failed: err != nil, era: era}
+	if next > 0 {
+		l.updated.due = now.Add(next)
+	}
+	return next, err
+}
+
+// lasts says whether it still holds.
+func (u *updated) lasts(era uint64, now time.Time) bool {
+	return !u.failed && u.era == era && (u.due.IsZero() || now.Before(u.due))
+}
+
+// wait is how long it does so; 0: for ever.
+func (u *updated) wait(now time.Time) time.Duration {
+	if u.due.IsZero() {
+		return 0
+	}
+	return u.due.Sub(now)
+}
+
+// renew is update where something may have changed.
+func (l *listener) renew(port *Port, sockets []*socket, node *nodeState, now time.Time) (next time.Duration, err error) {
 	old := l.current.Load()
 	renewed, err := l.choose(port.Settings.Balancer)
 	if err != nil {
 		return 0, err
 	}
 	l.health.Set(port.Settings.Outlier)
-	state, asked := &state{port: port, pickers: map[Set]balancer.Picker{}, weighed: map[Set][]balancer.Endpoint{}}, false
+	state, asked := &state{port: port}, false
 	for _, set := range []Set{ClusterSet, LocalSet} {
 		var grows time.Duration
-		state.weighed[set], grows = l.newcomers[set].weigh(port.eligible(set).Endpoints, &port.Settings, now)
+		weighed, picker := state.weighed.of(set), state.pickers.of(set)
+		*weighed, grows = l.newcomers.of(set).weigh(port.eligible(set).Endpoints, &port.Settings, now)
 		next = sooner(next, grows)
-		if !renewed && old != nil && old.port.Affinity == port.Affinity && slices.Equal(old.weighed[set], state.weighed[set]) {
-			state.pickers[set] = old.pickers[set]
-		} else {
-			state.pickers[set], asked = l.picker(port, set, state.weighed[set]), true
+		switch {
+		case !renewed && old != nil && old.port.Affinity == port.Affinity && slices.Equal(*old.weighed.of(set), *weighed):
+			*picker = *old.pickers.of(set)
+		case len(*weighed) == 0 && (old == nil || len(*old.weighed.of(set)) == 0):
+			*picker = nobody{}
+		default:
+			*picker, asked = l.picker(port, set, *weighed), true
 		}
 	}
 	if old != nil && (len(old.former) > 0 || !slices.Equal(old.port.Frontends, port.Frontends)) {
@@ -135,7 +189,7 @@ func (l *listener) update(port *Port, sockets []*socket, node *nodeState, now ti
 	}
 	l.current.Store(state)
 	if old != nil && !sameEndpoints(old.port, port) {
-		l.shared.gate.EndpointsChanged()
+		l.shared.endpointsChanged()
 	}
 	l.refusals.keep(port)
 	next = sooner(next, l.drain(port, now))
@@ -164,9 +218,9 @@ func (l *listener) choose(name string) (renewed bool, err error) {
 	if l.policies.name == name {
 		return false, nil
 	}
-	chosen := policies{name: name, of: map[Set]balancer.Policy{}}
+	chosen := policies{name: name}
 	for _, set := range []Set{ClusterSet, LocalSet} {
-		if chosen.of[set], err = l.newPolicy(name); err != nil {
+		if *chosen.of(set), err = l.newPolicy(name); err != nil {
 			return false, err
 		}
 	}
@@ -195,13 +249,21 @@ func (l *listener) ask(p policies, set Set, endpoints []balancer.Endpoint) (pick
 			picker = failed{fmt.Errorf("the balancer %s has failed: %v", p.name, panicked)}
 		}
 	}()
-	return p.of[set].Picker(endpoints)
+	return (*p.of(set)).Picker(endpoints)
 }
 
 // failed stands for a Picker that could not be made.
 type failed struct{ error }
 
 func (f failed) Pick(balancer.Request) (balancer.Pick, error) { return balancer.Pick{}, f }
+
+// nobody is the Picker of a set that has had no endpoint yet. Most Services have none
+// on most nodes.
+type nobody struct{}
+
+func (nobody) Pick(balancer.Request) (balancer.Pick, error) {
+	return balancer.Pick{}, balancer.ErrNoEndpoints
+}
 
 // counts are how many endpoints are usable, local and excluded.
 func counts(p *Port) [3]int {

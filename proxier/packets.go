@@ -35,17 +35,20 @@ func newPackets(cfg *Config, mark int) (*connections, *udp.Relay, error) {
 	var relay *udp.Relay
 	connections := newConnections(cfg.MaxConnections, func() int { return relay.Len() })
 	relay, err := udp.New(udp.Config{
-		Mark: mark, Loops: min(cores, maxLoops), Readers: min(max(cores/2, 1), maxReaders),
+		Mark: mark, Loops: min(cores, maxLoops), Readers: packetReaders(),
 		Limit: func() int { return sessionLimit(cfg.MaxUDPSessions, connections) },
 	})
 	return connections, relay, err
 }
 
+// packetReaders is how many files a UDP socket is read from, at most.
+func packetReaders() int { return min(max(runtime.GOMAXPROCS(0)/2, 1), maxReaders) }
+
 // sessionLimit is how many UDP sessions there may be: half of the files unless a
 // number was asked for, and no more than connections leave. Each needs a local
 // port, too: half of those are left for others.
 func sessionLimit(asked int, c *connections) int {
-	free := int(c.free.Load())
+	free := c.files()
 	if asked == 0 {
 		asked = min(free/2, localPorts()/2)
 	}
@@ -131,7 +134,7 @@ func (p *packetServer) Route(client, local netip.AddrPort, tried []netip.AddrPor
 	}
 	r.set = p.setFor(r)
 	r.eligible = len(port.eligible(r.set).Endpoints)
-	if r.pick, err = p.state.pickers[r.set].Pick(balancer.Request{Client: client.Addr(), Tried: tried}); err != nil {
+	if r.pick, err = (*p.state.pickers.of(r.set)).Pick(balancer.Request{Client: client.Addr(), Tried: tried}); err != nil {
 		return route, &udp.Refusal{Cause: observe.DropNoEndpoint}
 	}
 	from, why := p.source.from(client.Addr(), r.pick.Endpoint, r.frontend.promisesSource(), p.clients.Load())

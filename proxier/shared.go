@@ -10,16 +10,28 @@ import (
 
 // sharedPort is what the families of a ServicePort have in common.
 type sharedPort struct {
-	metrics *observe.PortMetrics
+	listeners int // that have not been forgotten
+	metrics   *observe.PortMetrics
 	// affinity is where clients were sent to, as long as the Service wants them to
 	// stay; it outlives its endpoints.
 	affinity *balancer.Affinity
-	// sessions are those of a UDP port.
+	// sessions are those of a UDP port, nil for others.
 	sessions *udp.Group
 	// gate and retries bound the connections of a TCP port, and the attempts that
-	// follow on failed ones.
+	// follow on failed ones; nil for others.
 	gate    *limit.Gate
 	retries *dial.Tokens
+	// limits, budget and sessionLimits are what these were set to last.
+	limits        limit.Limits
+	budget        dial.Budget
+	sessionLimits udp.Limits
+}
+
+// endpointsChanged tells those who wait for one.
+func (s *sharedPort) endpointsChanged() {
+	if s.gate != nil {
+		s.gate.EndpointsChanged()
+	}
 }
 
 // maxAffineClients bounds the memory of one ServicePort to about 16 MB.
@@ -31,16 +43,17 @@ func (p *Proxier) sharedPort(port *Port) *sharedPort {
 	s := p.shared[port.ServicePort]
 	if s == nil {
 		s = &sharedPort{
-			metrics:  p.observed.Port(port.Namespace, port.Name, port.Port, port.Protocol),
-			sessions: p.data.packets.Group(port.Settings.UDP),
-			gate:     limit.NewGate(port.Settings.Limits, p.data.whole),
-			retries:  dial.NewTokens(port.Settings.Retry.Budget),
+			metrics: p.observed.Port(port.Namespace, port.Name, port.Port, port.Protocol),
+			limits:  port.Settings.Limits, budget: port.Settings.Retry.Budget, sessionLimits: port.Settings.UDP,
+		}
+		if port.Protocol == udpProtocol {
+			s.sessions = p.data.packets.Group(s.sessionLimits)
+		} else {
+			s.gate, s.retries = limit.NewGate(s.limits, p.data.whole), dial.NewTokens(s.budget)
 		}
 		p.shared[port.ServicePort] = s
 	}
-	s.sessions.SetLimits(port.Settings.UDP)
-	s.gate.Set(port.Settings.Limits)
-	s.retries.SetBudget(port.Settings.Retry.Budget)
+	s.set(port)
 	switch {
 	case port.Affinity == 0 && s.affinity != nil:
 		s.affinity = nil
@@ -54,19 +67,30 @@ func (p *Proxier) sharedPort(port *Port) *sharedPort {
 	return s
 }
 
-// forgetShared drops what is left of a ServicePort without listeners.
+// set changes the limits to those of the Port.
+func (s *sharedPort) set(port *Port) {
+	if s.sessions != nil && s.sessionLimits != port.Settings.UDP {
+		s.sessionLimits = port.Settings.UDP
+		s.sessions.SetLimits(s.sessionLimits)
+	}
+	if s.gate != nil && s.limits != port.Settings.Limits {
+		s.limits = port.Settings.Limits
+		s.gate.Set(s.limits)
+	}
+	if s.retries != nil && s.budget != port.Settings.Retry.Budget {
+		s.budget = port.Settings.Retry.Budget
+		s.retries.SetBudget(s.budget)
+	}
+}
+
+// forgetShared drops what a listener that is forgotten has shared, if it was the last
+// one of its ServicePort.
 func (p *Proxier) forgetShared(key Key) {
-	for _, family := range []Family{IPv4, IPv6} {
-		if p.listeners[Key{key.ServicePort, family}] != nil {
-			return
-		}
+	s := p.shared[key.ServicePort]
+	if s == nil {
+		return
 	}
-	for _, l := range p.draining {
-		if l.key.ServicePort == key.ServicePort && l.active.Load() > 0 {
-			return
-		}
-	}
-	if s := p.shared[key.ServicePort]; s != nil {
+	if s.listeners--; s.listeners == 0 {
 		s.metrics.Forget()
 		delete(p.shared, key.ServicePort)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,8 @@ type socket struct {
 
 	stream *streamSocket
 	packet *packetSocket
+	// readers counts the files that UDP sockets have beside their own.
+	readers *atomic.Int64
 }
 
 // opener opens a socket that refuses clients. It fails with EADDRINUSE if
@@ -35,12 +38,16 @@ type opener func(netip.AddrPort) (*socket, error)
 func (l *listener) open(addr netip.AddrPort) (s *socket, err error) {
 	s = &socket{addr: addr}
 	if l.key.Protocol == udpProtocol {
+		s.readers = &l.connections.readers
 		s.packet, err = openPacket(l.packets, addr, l.shared.sessions)
 	} else {
 		s.stream, err = openStream(addr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	if s.packet != nil {
+		s.readers.Add(int64(packetReaders()))
 	}
 	return s, nil
 }
@@ -51,6 +58,9 @@ func (s *socket) give(want answer, l *listener) error {
 	if s.packet != nil {
 		return s.packet.give(want, &packetServer{listener: l, state: l.current.Load(), set: s.set, only: s.frontend})
 	}
+	if s.stream.now.equal(want) {
+		return nil // before closures are made that nobody needs
+	}
 	return s.stream.give(want, func(c *net.TCPConn) { l.accept(c, s.set) }, l.acceptFailed)
 }
 
@@ -59,6 +69,7 @@ func (s *socket) give(want answer, l *listener) error {
 func (s *socket) close(reason observe.Reason) {
 	if s.packet != nil {
 		s.packet.Close(reason)
+		s.readers.Add(-int64(packetReaders()))
 	} else {
 		s.stream.close()
 	}

@@ -1,64 +1,56 @@
 package proxier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"time"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// streamSocket is one bound TCP socket. It keeps its port whatever its answer is;
-// only its accept goroutine runs beside the reconcile loop.
+// streamSocket is one bound TCP socket. It keeps its port, and its one file, whatever
+// its answer is; only the goroutine that accepts runs beside the reconcile loop.
 type streamSocket struct {
-	addr netip.AddrPort
-	fd   int
-	now  answer
-	ln   *net.TCPListener // a duplicate for the accept goroutine, nil if there is none
-	done chan struct{}    // closed when the accept goroutine has ended
+	addr  netip.AddrPort
+	ln    *net.TCPListener
+	fd    int // of ln, which closes it
+	now   answer
+	shift *shift // nil unless it listens
 }
 
 // openStream binds addr, and refuses connections. It fails with EADDRINUSE if
 // somebody else listens there.
 func openStream(addr netip.AddrPort) (*streamSocket, error) {
-	family, to := sockaddr(addr)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+	s := &streamSocket{addr: addr}
+	// As only listen(2) finds out whether somebody else listens, it listens for a moment.
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) {
+			s.fd = int(fd)
+			err = spare(s.fd)
+		}), err)
+	}}
+	config.SetMultipathTCP(false) // not everything that is asked of a TCP socket works with it
+	network := "tcp4"
+	if addr.Addr().Is6() {
+		network = "tcp6" // and nothing of IPv4
 	}
-	if err := spare(fd); err != nil {
-		unix.Close(fd)
+	ln, err := config.Listen(context.Background(), network, addr.String())
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		return nil, op.Err // whoever asked knows the address
+	}
+	if err != nil {
 		return nil, err
 	}
-	s := &streamSocket{addr: addr, fd: fd}
-	if err := s.bind(family, to); err != nil {
-		unix.Close(fd)
+	s.ln = ln.(*net.TCPListener)
+	if err := s.refuse(); err != nil {
+		s.ln.Close()
 		return nil, err
 	}
 	return s, nil
-}
-
-// bind binds and, as only listen(2) finds out whether somebody else listens,
-// listens for a moment.
-func (s *streamSocket) bind(family int, to unix.Sockaddr) error {
-	if family == unix.AF_INET6 {
-		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
-		}
-	}
-	if err := setReuse(s.fd, true); err != nil {
-		return err
-	}
-	if err := unix.Bind(s.fd, to); err != nil {
-		return os.NewSyscallError("bind", err)
-	}
-	if err := unix.Listen(s.fd, 0); err != nil {
-		return os.NewSyscallError("listen", err)
-	}
-	return s.refuse()
 }
 
 // setReuse sets SO_REUSEADDR. A listener needs it, or the remains of its old
@@ -75,14 +67,15 @@ func setReuse(fd int, on bool) error {
 // refuse makes the kernel answer connects with a reset. Connections already
 // accepted go on; those that still wait to be accepted are reset.
 func (s *streamSocket) refuse() error {
+	if s.shift != nil {
+		lookout.forget(s.shift) // or each would be called for its end
+	}
 	if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
 		return os.NewSyscallError("shutdown", err)
 	}
-	if s.ln != nil {
-		// Without this, an accept that is out of files would not notice.
-		s.ln.Close()
-		<-s.done
-		s.ln = nil
+	if s.shift != nil {
+		s.shift.end()
+		s.shift = nil
 	}
 	s.now.listen = false
 	return errors.Join(setReuse(s.fd, false), s.filter(refusing))
@@ -98,7 +91,7 @@ func (s *streamSocket) give(want answer, handle func(*net.TCPConn), onError func
 	switch {
 	case !want.listen:
 		err = s.refuse()
-	case s.ln != nil:
+	case s.shift != nil:
 		err = s.filter(want)
 	default:
 		err = errors.Join(s.filter(want), s.serve(handle, onError))
@@ -127,56 +120,18 @@ func (s *streamSocket) serve(handle func(*net.TCPConn), onError func(error)) err
 	if err := unix.Listen(s.fd, 1<<16-1); err != nil {
 		return fmt.Errorf("listen on %s: %w", s.addr, os.NewSyscallError("listen", err))
 	}
-	ln, err := s.listener()
-	if err != nil {
+	shift := &shift{ln: s.ln, fd: s.fd, handle: handle, onError: onError, over: make(chan struct{})}
+	if err := lookout.watch(shift); err != nil {
 		return errors.Join(err, s.refuse())
 	}
-	s.ln, s.done = ln, make(chan struct{})
-	go acceptLoop(ln, s.done, handle, onError)
+	s.shift = shift
 	return nil
-}
-
-// listener is a duplicate of the socket that the runtime's poller knows.
-func (s *streamSocket) listener() (*net.TCPListener, error) {
-	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
-	}
-	file := os.NewFile(uintptr(fd), s.addr.String())
-	defer file.Close() // FileListener makes a duplicate of its own
-	ln, err := net.FileListener(file)
-	if err != nil {
-		return nil, err
-	}
-	return ln.(*net.TCPListener), nil
-}
-
-// acceptPause is how long accepting pauses when the process or the kernel is
-// out of something. New clients wait in the backlog meanwhile.
-const acceptPause = 100 * time.Millisecond
-
-// acceptLoop accepts until the socket is shut down. Whatever else goes wrong is
-// told and tried again: a listener that gave up would be lost for good.
-func acceptLoop(ln *net.TCPListener, done chan<- struct{}, handle func(*net.TCPConn), onError func(error)) {
-	defer close(done)
-	for {
-		conn, err := ln.AcceptTCP()
-		switch {
-		case err == nil:
-			handle(conn)
-		case errors.Is(err, net.ErrClosed), errors.Is(err, unix.EINVAL): // no longer listening
-			return
-		default:
-			onError(err)
-			time.Sleep(acceptPause)
-		}
-	}
 }
 
 // close gives the port up.
 func (s *streamSocket) close() {
 	s.refuse() // whatever it says, the descriptor goes
-	unix.Close(s.fd)
+	s.ln.Close()
 }
 
 func sockaddr(addr netip.AddrPort) (family int, to unix.Sockaddr) {

@@ -104,7 +104,7 @@ func (v *portView) endpoint(e endpoint) EndpointStatus {
 	var health outlier.Status
 	var against []string // by set
 	for _, set := range v.sets {
-		weighed := v.weighed[set]
+		weighed := *v.weighed.of(set)
 		i, eligible := slices.BinarySearchFunc(weighed, e.Addr, func(e balancer.Endpoint, a netip.AddrPort) int { return e.Addr.Compare(a) })
 		if !eligible {
 			against = append(against, v.notIn(set, e))

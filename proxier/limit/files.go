@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // What connections and listeners take of the files that a process may have open.
 const (
 	FilesPerConnection = 6 // two sockets and, while it splices, two pipes
-	FilesPerListener   = 2 // its socket, and a duplicate to accept from
+	FilesPerListener   = 1 // its socket; those of UDP are also read from others, which are counted by themselves
 
 	// Reserve is how many files are for everything else: connections to the API
 	// server, netlink, the pipes of iptables, health, metrics, the admin socket, logs,

@@ -1,6 +1,6 @@
 package observe
 
-import "github.com/prometheus/client_golang/prometheus"
+import "sync/atomic"
 
 // DropCause is why a datagram was not relayed.
 type DropCause uint8
@@ -41,23 +41,20 @@ func (c DropCause) known() DropCause {
 // String is the value of the label cause.
 func (c DropCause) String() string { return dropCauses[c.known()] }
 
-// udpMetrics are what only a UDP port has. All series are there from the start:
-// drops come in floods, which must not pay for a look-up each, and a rate sees
-// the first drop only if there was a zero before it.
+// udpMetrics are what only a UDP port has.
 type udpMetrics struct {
-	in, out prometheus.Counter
-	drops   [len(dropCauses)]prometheus.Counter
+	in, out atomic.Uint64
+	drops   [len(dropCauses)]atomic.Uint64
 }
 
-func (m *Metrics) udp(l []string) *udpMetrics {
-	u := &udpMetrics{
-		in:  m.datagrams.WithLabelValues(append(l, "in")...),
-		out: m.datagrams.WithLabelValues(append(l, "out")...),
-	}
+// collect sends all of it: drops come in floods, and a rate sees the first drop only
+// if there was a zero before it.
+func (u *udpMetrics) collect(s *scrape) {
+	s.send(datagrams, float64(u.in.Load()), "in")
+	s.send(datagrams, float64(u.out.Load()), "out")
 	for cause, name := range dropCauses {
-		u.drops[cause] = m.drops.WithLabelValues(append(l, name)...)
+		s.send(drops, float64(u.drops[cause].Load()), name)
 	}
-	return u
 }
 
 // Datagrams counts datagrams that were passed on, and their bytes: in from the
@@ -68,10 +65,11 @@ func (p *PortMetrics) Datagrams(in, bytesIn, out, bytesOut int) {
 	if p.udp == nil {
 		return
 	}
-	add(p.udp.in, in)
-	add(p.bytesIn, bytesIn)
-	add(p.udp.out, out)
-	add(p.bytesOut, bytesOut)
+	p.use()
+	add(&p.udp.in, in)
+	add(&p.bytesIn, bytesIn)
+	add(&p.udp.out, out)
+	add(&p.bytesOut, bytesOut)
 }
 
 // Dropped counts n datagrams of either direction that were not passed on. It
@@ -80,12 +78,13 @@ func (p *PortMetrics) Dropped(cause DropCause, n int) {
 	if p.udp == nil {
 		return
 	}
-	add(p.udp.drops[cause.known()], n)
+	p.use()
+	add(&p.udp.drops[cause.known()], n)
 }
 
 // add ignores what no counter can take, a negative number.
-func add(c prometheus.Counter, n int) {
+func add(c *atomic.Uint64, n int) {
 	if n > 0 {
-		c.Add(float64(n))
+		c.Add(uint64(n))
 	}
 }

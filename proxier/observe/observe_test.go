@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/sirupsen/logrus"
 
 	"github.com/usher-proxy/usher/balancer"
@@ -35,7 +34,7 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 	o, m, out, stop := setup(t)
 	port := m.Port("shop", "cart", "http", "tcp")
 	r := o.Open(port)
-	if got := testutil.ToFloat64(port.active); got != 1 {
+	if got := port.active.Load(); got != 1 {
 		t.Errorf("active %v", got)
 	}
 	r.Client, r.VIP = netip.MustParseAddrPort("10.0.0.9:5000"), netip.MustParseAddrPort("10.96.0.10:80")
@@ -64,16 +63,18 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 	if first["errno"] != "ECONNREFUSED" || first["backend"] != "10.0.0.1:8080" || first["result"] != "backend_refused" {
 		t.Errorf("first attempt %v", first)
 	}
-	for name, c := range map[string]prometheus.Collector{"connections": port.opens, "retries": port.retries} {
-		if n := testutil.ToFloat64(c); n != 1 {
-			t.Errorf("%s counted %v times", name, n)
+	all := series(t, m, "tcp")
+	for name, want := range map[string]float64{
+		"usher_connections_total": 1, "usher_retries_total": 1, "usher_retry_success_total": 1, "usher_connections_active": 0,
+		"usher_connect_attempts_total ok": 1, "usher_connect_attempts_total backend_refused": 1, "usher_connection_closes_total ok": 1,
+		"usher_bytes_total in": 7, "usher_bytes_total out": 9, "usher_connections_waiting": 0, "usher_retries_denied_total": 0,
+	} {
+		if n, ok := all[name]; n != want || !ok {
+			t.Errorf("%s is %v (%v), want %v", name, n, ok, want)
 		}
 	}
-	if in, out := testutil.ToFloat64(port.bytesIn), testutil.ToFloat64(port.bytesOut); in != 7 || out != 9 {
-		t.Errorf("bytes counted: %v in, %v out", in, out)
-	}
 	port.Forget()
-	if n := testutil.CollectAndCount(m.connections.closes) + testutil.CollectAndCount(m.connections.opened); n != 0 {
+	if n := len(series(t, m, "tcp")); n != 0 {
 		t.Errorf("%d series are left of a forgotten port", n)
 	}
 }

@@ -35,7 +35,7 @@ func dns(o *Observer, m *Metrics) (*PortMetrics, *Record) {
 func TestSessionIsOneLineAndOneCount(t *testing.T) {
 	o, m, out, stop := setup(t)
 	port, r := dns(o, m)
-	if n := testutil.ToFloat64(m.sessions.active); n != 1 {
+	if n := series(t, m, "udp")["usher_udp_sessions_active"]; n != 1 {
 		t.Errorf("%v sessions are active", n)
 	}
 	o.Closed(port, r)
@@ -106,9 +106,7 @@ func series(t *testing.T, m *Metrics, protocol string) map[string]float64 {
 // gatherer reads all metrics with the labels of a port.
 func gatherer(m *Metrics) prometheus.Gatherer {
 	registry := prometheus.NewPedanticRegistry()
-	for _, v := range m.byPort {
-		registry.MustRegister(v)
-	}
+	registry.MustRegister(m)
 	return registry
 }
 
@@ -196,7 +194,7 @@ func TestSessionTellsWhoRefusedBefore(t *testing.T) {
 	if f := r.Fields(); f["attempts_total"] != 2 || !strings.HasPrefix(f["attempts"].(attempts).String(), "10.244.0.3:53=backend_refused") {
 		t.Errorf("attempts %v of %v", f["attempts"], f["attempts_total"])
 	}
-	if n := testutil.CollectAndCount(m.attempts) + testutil.CollectAndCount(m.retries); n != 0 {
+	if n := testutil.CollectAndCount(m, "usher_connect_attempts_total", "usher_retries_total"); n != 0 {
 		t.Errorf("%d series count attempts to connect", n)
 	}
 }
@@ -266,7 +264,7 @@ func TestDropsAreCountedByCause(t *testing.T) {
 	if n := series(t, m, "udp")["usher_udp_drops_total error"]; n != 10 {
 		t.Errorf("what is no cause is not counted as error: %v", n)
 	}
-	if n := testutil.CollectAndCount(m.drops); n != len(dropCauses) || n != len(names) {
+	if n := testutil.CollectAndCount(m, "usher_udp_drops_total"); n != len(dropCauses) || n != len(names) {
 		t.Errorf("%d series, %d causes", n, len(dropCauses))
 	}
 }
@@ -294,18 +292,59 @@ func TestManyLoopsCountTogether(t *testing.T) {
 		})
 	}
 	all.Wait()
+	now := series(t, m, "udp")
 	for what, got := range map[string]float64{
-		"datagrams in": testutil.ToFloat64(port.udp.in) / 3, "bytes in": testutil.ToFloat64(port.bytesIn) / 30,
-		"datagrams out": testutil.ToFloat64(port.udp.out) / 2, "bytes out": testutil.ToFloat64(port.bytesOut) / 20,
-		"drops": testutil.ToFloat64(port.udp.drops[DropTooBig]), "sessions": testutil.ToFloat64(port.opens),
-		"closes": testutil.ToFloat64(m.sessions.closes),
+		"datagrams in": now["usher_udp_datagrams_total in"] / 3, "bytes in": now["usher_bytes_total in"] / 30,
+		"datagrams out": now["usher_udp_datagrams_total out"] / 2, "bytes out": now["usher_bytes_total out"] / 20,
+		"drops": now["usher_udp_drops_total too_big"], "sessions": now["usher_udp_sessions_total"],
+		"closes": now["usher_udp_session_closes_total idle"],
 	} {
 		if got != loops*batches {
 			t.Errorf("%s: %v batches were counted, want %d", what, got, loops*batches)
 		}
 	}
-	if n := testutil.ToFloat64(port.active); n != 0 {
+	if n := now["usher_udp_sessions_active"]; n != 0 {
 		t.Errorf("%v sessions are active", n)
+	}
+}
+
+// A port that nothing was sent to has only what says how many endpoints it has: there
+// may be very many of these.
+func TestAnIdlePortHasFewSeries(t *testing.T) {
+	o, m, _, _ := setup(t)
+	for _, protocol := range []string{"tcp", "udp"} {
+		port := m.Port("shop", "cart", "", protocol)
+		port.Endpoints("IPv4", 5, 0, 0)
+		port.Ill("IPv4", 0)
+		want := map[string]float64{"usher_endpoints usable": 5, "usher_endpoints ejected": 0}
+		if got := series(t, m, protocol); !maps.Equal(got, want) {
+			t.Errorf("an idle %s port has %v, want %v", protocol, got, want)
+		}
+		port.Endpoints("IPv4", 5, 2, 0)
+		port.Endpoints("IPv4", 5, 0, 0)
+		want["usher_endpoints local"] = 0 // what was there once does not vanish
+		if got := series(t, m, protocol); !maps.Equal(got, want) {
+			t.Errorf("without local endpoints again there are %v, want %v", got, want)
+		}
+		o.Opened(port)
+		if n := len(series(t, m, protocol)); n < 10 {
+			t.Errorf("a %s port that is used has %d series", protocol, n)
+		}
+	}
+}
+
+// What was counted before session affinity was turned off stays.
+func TestEvictedClientsOfAllTimes(t *testing.T) {
+	_, m, _, _ := setup(t)
+	port := m.Port("shop", "cart", "", "tcp")
+	port.Affinity(7, 3)
+	port.NoAffinity()
+	if got, want := series(t, m, "tcp"), map[string]float64{"usher_affinity_evicted_total": 3}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	port.Affinity(1, 2)
+	if got := series(t, m, "tcp"); got["usher_affinity_evicted_total"] != 5 || got["usher_affinity_clients"] != 1 {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -50,7 +50,7 @@ func (d *Detector) change(e *endpoint, now time.Time, by Cause, do func()) bool 
 // withheld says whether a set leaves an endpoint out.
 func (d *Detector) withheld(e *endpoint) bool {
 	for _, s := range d.sets {
-		if slices.Contains(s.withheld(d.settings.Passive), e) {
+		if slices.Contains(d.withheldOf(s), e) {
 			return true
 		}
 	}

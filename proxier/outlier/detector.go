@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,17 +27,17 @@ type Detector struct {
 	mu        sync.Mutex
 	settings  Settings
 	closed    bool
-	endpoints map[netip.AddrPort]*endpoint // those of all sets, and those remembered
-	sets      map[string]*set
-	orders    uint64   // given to those that went out
-	news      []Change // not told yet
+	endpoints map[netip.AddrPort]*endpoint // those that there is something to say of, and those remembered
+	sets      []*set                       // by name
+	orders    uint64                       // given to those that went out
+	news      []Change                     // not told yet
 	telling   bool
 }
 
 // view is what is asked without a lock. It is never changed.
 type view struct {
-	endpoints map[netip.AddrPort]*endpoint
-	pickers   map[string]*picker
+	endpoints map[netip.AddrPort]*endpoint // those known, as long as they are in a set; nil: none
+	sets      []*set
 }
 
 // New returns a Detector for endpoints of that protocol, tcp or udp. It knows none
@@ -46,8 +47,7 @@ func New(p *Prober, protocol string, s Settings, changed func(Change)) *Detector
 	if changed == nil {
 		changed = func(Change) {}
 	}
-	d := &Detector{prober: p, udp: protocol == "udp", changed: changed, settings: s.sane(),
-		endpoints: map[netip.AddrPort]*endpoint{}, sets: map[string]*set{}}
+	d := &Detector{prober: p, udp: protocol == "udp", changed: changed, settings: s.sane()}
 	d.view.Store(&view{})
 	return d
 }
@@ -73,20 +73,19 @@ func (d *Detector) Close() {
 // Neither side changes endpoints afterwards. An endpoint that is new to all sets
 // begins as one that is in, since Kubernetes says that it is ready.
 func (d *Detector) Picker(name string, build func([]balancer.Endpoint) balancer.Picker, endpoints []balancer.Endpoint) balancer.Picker {
-	s := &set{build: build, endpoints: endpoints, picker: &picker{}}
+	s := &set{name: name, build: build, endpoints: endpoints, picker: &picker{}}
 	d.building.Lock()
 	d.mu.Lock()
 	now := time.Now()
-	s.members = make([]*endpoint, len(endpoints))
-	for i, e := range endpoints {
-		s.members[i] = d.member(e.Addr, now)
-	}
-	d.sets[name] = s
+	d.meet(s, now)
+	d.place(s)
 	d.sweep(now)
-	withheld := s.withheld(d.settings.Passive)
+	withheld := d.withheldOf(s)
 	d.mu.Unlock()
 	s.rebuild(withheld)
+	d.mu.Lock()
 	d.publish()
+	d.mu.Unlock()
 	d.building.Unlock()
 	d.settle()
 	return s.picker
@@ -98,12 +97,15 @@ func (d *Detector) Picker(name string, build func([]balancer.Endpoint) balancer.
 // nothing speaks against the endpoint. The one that ejects an endpoint calls build.
 func (d *Detector) Report(addr netip.AddrPort, err error) {
 	e := d.view.Load().endpoints[addr]
-	if e == nil || err == nil && !e.suspect.Load() || err != nil && isOurs(err) {
+	if err == nil && (e == nil || !e.suspect.Load()) || err != nil && isOurs(err) {
 		return
 	}
 	d.mu.Lock()
 	now := time.Now()
-	changed := !d.closed && e.left.IsZero() && d.change(e, now, ByConnections, func() {
+	if e == nil {
+		e = d.meetFailing(addr, now)
+	}
+	changed := e != nil && !d.closed && e.left.IsZero() && d.change(e, now, ByConnections, func() {
 		if err == nil {
 			e.admit(now)
 		} else {
@@ -118,8 +120,12 @@ func (d *Detector) Report(addr netip.AddrPort, err error) {
 
 // Out says whether an endpoint is withheld from that set. It takes no lock.
 func (d *Detector) Out(set string, addr netip.AddrPort) bool {
-	p := d.view.Load().pickers[set]
-	return p != nil && p.now.Load().withheld[addr]
+	for _, s := range d.view.Load().sets {
+		if s.name == set {
+			return s.picker.now.Load().withheld[addr]
+		}
+	}
+	return false
 }
 
 // Set changes the settings. What is known of the endpoints stays, but for what the
@@ -136,6 +142,12 @@ func (d *Detector) Set(s Settings) {
 	now := time.Now()
 	for _, e := range d.endpoints {
 		d.change(e, now, BySettings, func() { d.adapt(e, old, now) })
+	}
+	if s.Check.Kind != CheckOff && old.Check.Kind == CheckOff {
+		for _, s := range d.sets {
+			d.meet(s, now)
+		}
+		d.publish()
 	}
 	d.mu.Unlock()
 	d.settle()
@@ -161,16 +173,20 @@ func (d *Detector) adapt(e *endpoint, old Settings, now time.Time) {
 	}
 }
 
-// publish shows the present members to those that ask without a lock.
+// publish shows the present state to those that ask without a lock. The caller holds
+// it.
 func (d *Detector) publish() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	v := &view{endpoints: maps.Clone(d.endpoints), pickers: map[string]*picker{}}
+	v := &view{endpoints: maps.Clone(d.endpoints), sets: d.sets}
 	maps.DeleteFunc(v.endpoints, func(_ netip.AddrPort, e *endpoint) bool { return !e.left.IsZero() })
-	for name, s := range d.sets {
-		v.pickers[name] = s.picker
-	}
 	d.view.Store(v)
+}
+
+// place puts a set where one of its name was. The list is never changed: others read
+// it without a lock.
+func (d *Detector) place(s *set) {
+	sets := slices.DeleteFunc(slices.Clone(d.sets), func(other *set) bool { return other.name == s.name })
+	i, _ := slices.BinarySearchFunc(sets, s.name, func(s *set, name string) int { return strings.Compare(s.name, name) })
+	d.sets = slices.Insert(sets, i, s)
 }
 
 // settle makes the Pickers that a change asks for, and tells of it. Whoever finds
@@ -190,7 +206,7 @@ func (d *Detector) rebuild() {
 	d.mu.Lock()
 	todo := map[*set][]*endpoint{}
 	for _, s := range d.sets {
-		if withheld := s.withheld(d.settings.Passive); !slices.Equal(withheld, s.built) {
+		if withheld := d.withheldOf(s); !slices.Equal(withheld, s.built) {
 			todo[s] = withheld
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/usher-proxy/usher/balancer"
 )
 
 const (
@@ -13,11 +15,44 @@ const (
 	rememberedMost = 1000
 )
 
+// meet greets the endpoints of a set: those who have come back, and if they are
+// checked, those who are new. Of an endpoint that nothing speaks against there is
+// nothing to know, and most are such.
+func (d *Detector) meet(s *set, now time.Time) {
+	checks := d.settings.Check.Kind != CheckOff
+	if !checks && len(d.endpoints) == 0 {
+		return
+	}
+	for i := range s.endpoints {
+		if addr := s.endpoints[i].Addr; checks || d.endpoints[addr] != nil {
+			d.member(addr, now)
+		}
+	}
+}
+
+// meetFailing returns what is known of an endpoint that has failed a connection, nil
+// if it is in no set or connections do not count.
+func (d *Detector) meetFailing(addr netip.AddrPort, now time.Time) *endpoint {
+	if d.closed || d.settings.Passive.Failures == 0 || !slices.ContainsFunc(d.sets, func(s *set) bool { return s.has(addr) }) {
+		return nil
+	}
+	e := d.member(addr, now)
+	d.publish() // the next good connection is to find it
+	return e
+}
+
+func (s *set) has(addr netip.AddrPort) bool {
+	return slices.ContainsFunc(s.endpoints, func(e balancer.Endpoint) bool { return e.Addr == addr })
+}
+
 // member returns what is known of an endpoint that is one of a set.
 func (d *Detector) member(addr netip.AddrPort, now time.Time) *endpoint {
 	e := d.endpoints[addr]
 	if e == nil || e.forgotten(now) {
 		e = &endpoint{addr: addr}
+		if d.endpoints == nil {
+			d.endpoints = map[netip.AddrPort]*endpoint{}
+		}
 		d.endpoints[addr] = e
 	}
 	if e.task == nil {
@@ -36,15 +71,18 @@ func (e *endpoint) forgotten(now time.Time) bool {
 
 // sweep lets go of endpoints that are in no set, and forgets who is long away.
 func (d *Detector) sweep(now time.Time) {
-	present := map[*endpoint]bool{}
+	if len(d.endpoints) == 0 {
+		return
+	}
+	present := map[netip.AddrPort]bool{}
 	for _, s := range d.sets {
-		for _, e := range s.members {
-			present[e] = true
+		for i := range s.endpoints {
+			present[s.endpoints[i].Addr] = true
 		}
 	}
 	var away []*endpoint
 	for addr, e := range d.endpoints {
-		if present[e] {
+		if present[addr] {
 			continue
 		}
 		d.dismiss(e)

@@ -120,7 +120,7 @@ func (l *lab) wantInvariants(name string, p Passive) {
 			}
 		}
 	}
-	if most := (&set{members: make([]*endpoint, len(members))}).most(p); withheld != min(out, most) {
+	if most := (&set{endpoints: make([]balancer.Endpoint, len(members))}).most(p); withheld != min(out, most) {
 		l.t.Fatalf("%d are withheld, of %d that are out and %d that may be", withheld, out, most)
 	}
 	var tried []netip.AddrPort

@@ -32,9 +32,9 @@ func (p *picker) Pick(r balancer.Request) (balancer.Pick, error) {
 // node. Its fields do not change, but for built and picker.now, which belong to
 // whoever holds Detector.building.
 type set struct {
+	name      string
 	build     func([]balancer.Endpoint) balancer.Picker
 	endpoints []balancer.Endpoint
-	members   []*endpoint // in the same order
 	picker    *picker
 	built     []*endpoint // what was withheld when its Picker was made
 }
@@ -42,25 +42,33 @@ type set struct {
 // most is how many of the set may be withheld. A share such as 0.29 of 100 is not
 // to become 28 by what floats lack.
 func (s *set) most(p Passive) int {
-	n := len(s.members)
+	n := len(s.endpoints)
 	return max(min(int(p.MaxEjected*float64(n)+1e-9), n-1), 0)
 }
 
-// withheld are those who have been out for the longest, as many as may be.
-func (s *set) withheld(p Passive) []*endpoint {
-	var out []*endpoint
-	for _, e := range s.members {
-		if e.out() {
-			out = append(out, e)
-		}
-	}
+// withheldOf are those of a set who have been out for the longest, as many as may be.
+func (d *Detector) withheldOf(s *set) []*endpoint {
+	out := d.outOf(s)
 	slices.SortFunc(out, func(a, b *endpoint) int {
 		if a.order < b.order {
 			return -1
 		}
 		return 1
 	})
-	return out[:min(len(out), s.most(p))]
+	return out[:min(len(out), s.most(d.settings.Passive))]
+}
+
+// outOf are all those of a set who are out.
+func (d *Detector) outOf(s *set) (out []*endpoint) {
+	if len(d.endpoints) == 0 {
+		return nil
+	}
+	for i := range s.endpoints {
+		if e := d.endpoints[s.endpoints[i].Addr]; e != nil && e.out() {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // rebuild makes the Picker for when these are withheld.

@@ -23,7 +23,7 @@ func TestHowManyMayBeWithheld(t *testing.T) {
 		if p := s.Passive.MaxEjected; !(p >= 0 && p <= 1) {
 			t.Errorf("%v counts as %v", c.share, p)
 		}
-		if got := (&set{members: make([]*endpoint, c.n)}).most(s.Passive); got != c.want {
+		if got := (&set{endpoints: make([]balancer.Endpoint, c.n)}).most(s.Passive); got != c.want {
 			t.Errorf("%v of %d are %d; want %d", c.share, c.n, got, c.want)
 		}
 	}
@@ -161,7 +161,7 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 			l.wait(time.Second)
 		}
 		l.serve("cluster", addr(60000))
-		if n := len(l.d.endpoints); n != rememberedMost+1 {
+		if n := len(l.d.endpoints); n != rememberedMost {
 			t.Errorf("%d endpoints are remembered", n)
 		}
 		l.serve("cluster", addrs(2999, 0)...)
@@ -171,7 +171,7 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 		l.serve("cluster", addr(60000))
 		l.wait(remembered + time.Second)
 		l.serve("cluster", addr(60000))
-		if n := len(l.d.endpoints); n != 1 {
+		if n := len(l.d.endpoints); n != 0 {
 			t.Errorf("%d endpoints are remembered after all is over", n)
 		}
 	})

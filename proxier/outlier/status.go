@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -31,30 +30,53 @@ func (d *Detector) Status() []Status {
 	now := time.Now()
 	withheld, kept := d.places()
 	var list []Status
-	for addr, e := range d.endpoints {
-		if e.left.IsZero() {
-			list = append(list, Status{Endpoint: addr, Out: e.out(), Withheld: withheld[e], Since: e.since, Next: e.next,
-				Why: d.why(e, kept[e], now)})
-		}
+	for addr, e := range d.all() {
+		list = append(list, Status{Endpoint: addr, Out: e.out(), Withheld: withheld[e], Since: e.since, Next: e.next,
+			Why: d.why(e, kept[e], now)})
 	}
 	slices.SortFunc(list, func(a, b Status) int { return a.Endpoint.Compare(b.Endpoint) })
 	return list
+}
+
+// all is what is known of the endpoints of all sets, be it nothing.
+func (d *Detector) all() map[netip.AddrPort]*endpoint {
+	all := map[netip.AddrPort]*endpoint{}
+	for _, s := range d.sets {
+		for i := range s.endpoints {
+			addr := s.endpoints[i].Addr
+			if all[addr] = d.endpoints[addr]; all[addr] == nil {
+				all[addr] = &endpoint{addr: addr}
+			}
+		}
+	}
+	return all
+}
+
+// Ill is how many endpoints of all sets are out.
+func (d *Detector) Ill() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.endpoints {
+		if e.left.IsZero() && e.out() {
+			n++
+		}
+	}
+	return n
 }
 
 // places tells for each endpoint that is out by which sets it is withheld, and why
 // others keep it in use.
 func (d *Detector) places() (withheld, kept map[*endpoint][]string) {
 	withheld, kept = map[*endpoint][]string{}, map[*endpoint][]string{}
-	for _, name := range slices.Sorted(maps.Keys(d.sets)) {
-		s := d.sets[name]
+	for _, s := range d.sets {
 		those := map[*endpoint]bool{}
-		for _, e := range s.withheld(d.settings.Passive) {
+		for _, e := range d.withheldOf(s) {
 			those[e] = true
-			withheld[e] = append(withheld[e], name)
+			withheld[e] = append(withheld[e], s.name)
 		}
-		for _, e := range s.members {
-			if e.out() && !those[e] {
-				kept[e] = append(kept[e], fmt.Sprintf("set %s: no more than %d of %d may be left out", name, s.most(d.settings.Passive), len(s.members)))
+		for _, e := range d.outOf(s) {
+			if !those[e] {
+				kept[e] = append(kept[e], fmt.Sprintf("set %s: no more than %d of %d may be left out", s.name, s.most(d.settings.Passive), len(s.endpoints)))
 			}
 		}
 	}

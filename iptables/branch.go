@@ -1,15 +1,18 @@
 package iptables
 
 import (
-	"fmt"
 	"net/netip"
+	"strconv"
 )
 
 // branch is one of the two ways to reach a listener: a chain that leads to the
 // frontends with an address of their own first, and then to the NodePorts.
 type branch struct {
 	chain, services, nodePorts string
+	suffix                     string // of the chains that these two are split into
 }
+
+const dnatSuffix = "-DNAT"
 
 var (
 	redirectBranch = branch{
@@ -19,35 +22,33 @@ var (
 	}
 	dnatBranch = branch{
 		chain:     chainPrefix + "DNAT",
-		services:  chainPrefix + "SERVICES-DNAT",
-		nodePorts: chainPrefix + "NODEPORTS-DNAT",
+		services:  chainPrefix + "SERVICES" + dnatSuffix,
+		nodePorts: chainPrefix + "NODEPORTS" + dnatSuffix,
+		suffix:    dnatSuffix,
 	}
 )
 
 // target renders how a packet is sent to a listener port.
 type target func(port uint16) string
 
-func toPort(port uint16) string { return fmt.Sprintf("-j REDIRECT --to-ports %d", port) }
+func toPort(port uint16) string { return "-j REDIRECT --to-ports " + strconv.Itoa(int(port)) }
 
 func toAddr(addr netip.Addr) target {
-	return func(port uint16) string { return "-j DNAT --to-destination " + netip.AddrPortFrom(addr, port).String() }
+	host := netip.AddrPortFrom(addr, 0).String()
+	to := "-j DNAT --to-destination " + host[:len(host)-1]
+	return func(port uint16) string { return to + strconv.Itoa(int(port)) }
 }
 
 // chains returns the branch with its frontends. The rules are canonical.
-func (b branch) chains(f Family, r Rules, to target) []chain {
-	var services, nodePorts []string
-	for _, d := range r.Redirects {
-		if d.Addr.IsValid() {
-			services = append(services, d.rules(r.Pods, to)...)
-		} else {
-			nodePorts = append(nodePorts, d.rules(r.Pods, to)...)
-		}
+func (b branch) chains(f Family, r Rules, rules func(chain string, redirects []Redirect) []string) []chain {
+	n := 0 // NodePorts have no address, and sort first
+	for n < len(r.Redirects) && !r.Redirects[n].Addr.IsValid() {
+		n++
 	}
-	return []chain{
-		{b.chain, b.rules(f, r)},
-		{b.services, services},
-		{b.nodePorts, nodePorts},
-	}
+	frontends := tree{suffix: b.suffix, rules: rules}
+	frontends.grow(b.services, r.Redirects[n:], 1)
+	frontends.grow(b.nodePorts, r.Redirects[:n], 1)
+	return append([]chain{{b.chain, b.rules(f, r)}}, frontends.chains...)
 }
 
 // empty returns the branch without rules: it may hold some of before.

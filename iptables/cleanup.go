@@ -16,8 +16,7 @@ import (
 func (t *Table) Cleanup(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.written = ""
-	t.marking.gone = false // as far as we know
+	t.written = nil
 	errs := []error{t.removeJumps(ctx)}
 	for _, table := range []string{nat, filter} {
 		errs = append(errs, t.removeChains(ctx, table))

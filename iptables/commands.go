@@ -1,9 +1,6 @@
 package iptables
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // commandError is a command of go-iptables that failed. Its text is one line,
 // unlike what go-iptables gives.
@@ -26,17 +23,6 @@ func command[T any](ctx context.Context, what string, run func() (T, error)) (re
 		return result, &commandError{what, err}
 	}
 	return result, nil
-}
-
-// list returns the rules of a chain as iptables -S prints them, nothing if the
-// chain does not exist.
-func (t *Table) list(ctx context.Context, table, chain string) ([]string, error) {
-	what := fmt.Sprintf("list chain %s of table %s", chain, table)
-	exists, err := command(ctx, what, func() (bool, error) { return t.ipt.ChainExists(table, chain) })
-	if err != nil || !exists {
-		return nil, err
-	}
-	return command(ctx, what, func() ([]string, error) { return t.ipt.List(table, chain) })
 }
 
 // ownedChains returns the chains of ours that are in a table.

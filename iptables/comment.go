@@ -6,11 +6,15 @@ import "strings"
 const maxComment = 255
 
 // comment makes a name fit to be a rule's comment: nothing in it has a meaning
-// to iptables-restore, and it is not too long. The names of Kubernetes objects
-// pass unchanged.
+// to iptables-restore, it is not too long, and does not begin like an option, so
+// that no iptables-restore can take it for one where it stands without quotes. The
+// names of Kubernetes objects pass unchanged.
 func comment(name string) string {
 	if len(name) > maxComment {
 		name = name[:maxComment]
+	}
+	if rest, ok := strings.CutPrefix(name, "-"); ok {
+		name = "_" + rest
 	}
 	return strings.Map(func(r rune) rune {
 		if plain(r) || r == '/' {
@@ -28,4 +32,14 @@ func plain(r rune) bool {
 		return true
 	}
 	return r == '.' || r == '_' || r == ':' || r == '-'
+}
+
+// quoted puts a comment in quotes where iptables-save does (xtables_save_string),
+// so that the rules can be compared.
+func quoted(comment string) string {
+	bare := strings.IndexFunc(comment, func(r rune) bool { return r == '/' || r == '.' || r == ':' }) < 0
+	if bare {
+		return comment
+	}
+	return `"` + comment + `"`
 }

@@ -10,7 +10,10 @@ func TestCounts(t *testing.T) {
 	if got := table.Counts(); len(got) > 0 {
 		t.Errorf("before the first Sync: %v", got)
 	}
-	table.written = "*filter\n:USHER-INPUT - [0:0]\n-A USHER-INPUT -j RETURN\nCOMMIT\n*nat\n:USHER-OUTPUT - [0:0]\n-A USHER-OUTPUT -j X\n-A USHER-OUTPUT -j Y\nCOMMIT\n"
+	table.written = []section{
+		{table: filter, chains: []chain{{inputChain, []string{"-j RETURN"}}}},
+		{table: nat, chains: []chain{{outputChain, []string{"-j X"}}, {preroutingChain, []string{"-j Y"}}}},
+	}
 	if got, want := table.Counts(), map[string]int{"filter": 1, "nat": 2}; !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -1,13 +1,14 @@
 // Package iptables sends the traffic of Services to local ports.
 //
 // A [Table] owns chains in the nat, filter and mangle tables of one address
-// family, all of them called USHER-something, and replaces their whole content
+// family, all of them called USHER-something, and writes to them what has changed
 // by one run of iptables-restore:
 //
-//	table, err := iptables.New(iptables.IPv4) // proves that iptables works here
-//	ports, err := table.Assigned(ctx)         // what an earlier process left
-//	err = table.Sync(ctx, rules)              // at every change
-//	err = table.Cleanup(ctx)                  // at the end
+//	table, err := iptables.New(iptables.IPv4)   // proves that iptables works here
+//	ports, err := table.Assigned(ctx)           // what an earlier process left
+//	err = table.Sync(ctx, rules)                // at every change
+//	differences, err := table.Verify(ctx, rules) // now and then: others write, too
+//	err = table.Cleanup(ctx)                    // at the end
 //
 // A table is written as a whole or not at all, so a crash leaves in each either
 // the old rules or the new ones. The listeners must exist before the rules that
@@ -83,6 +84,9 @@
 // has room for one -s, so Sources and the addresses of pods are intersected.
 // Endpoints appear nowhere, so their changes need no write.
 //
+// USHER-SERVICES and USHER-NODEPORTS become trees where they have more than 32
+// redirects; see below.
+//
 // USHER-INPUT guards the listener ports in use, and only these. What NAT sent
 // there is accepted, or an INPUT that drops by default would cut Services off.
 // The rest is refused: listeners are reached through their frontends only. A
@@ -103,6 +107,38 @@
 // frontends would not work either. The search for a socket adds 0.2 microseconds
 // to the forwarding of a reply, and to that of other datagrams the rule adds 0.05
 // (BenchmarkForward).
+//
+// # Many Services
+//
+// A new connection is compared with one rule after the other, so a chain of more
+// than 32 redirects is split among chains of their own: by the next two bits after
+// what their addresses have in common, at even places, and each part again as far
+// as needed. Where they have the whole address in common, it is by protocol and
+// then by port, as for NodePorts. Of 10,000 Services a connection passes at most 48
+// rules, and is as fast as through one Service (BenchmarkConnect). The beginning of
+// such a tree (lines shortened), with DNAT twins that are called the same but for
+// -DNAT at the end:
+//
+//	-A USHER-SERVICES -d 10.96.0.0/26 -g USHER-10.96.0.0/26
+//	-A USHER-SERVICES -d 10.96.0.64/26 -g USHER-10.96.0.64/26
+//	-A USHER-10.96.0.0/26 -d 10.96.0.0/28 -g USHER-10.96.0.0/28
+//	-A USHER-10.96.0.0/26 -d 10.96.0.16/28 -g USHER-10.96.0.16/28
+//	-A USHER-10.96.0.16/28 -d 10.96.0.20/32 -p tcp --dport 80 --comment "shop/web:http" -j REDIRECT --to-ports 11000
+//	-A USHER-NODEPORTS -p tcp --dport 30080:30143 -g USHER-TCP-30080-30143
+//	-A USHER-TCP-30080-30143 -p tcp --dport 30080 --comment "shop/web:http" -j REDIRECT --to-ports 11000
+//
+// A part belongs to one chain only, so there is no way back to the chain before
+// (-g), but to USHER-REDIRECT, which then asks for NodePorts. Names with no room
+// for what is inside are a hash of it. The tree depends on nothing but the
+// redirects: one more or less changes the chain that it is in, and seldom those
+// beside it, and only these are written. At most 12 chains follow each other, as
+// the kernel allows nft no more than 16 jumps; what could still be split then is
+// not. USHER-INPUT is split likewise, by port, where the listener ports are not in
+// a row.
+//
+// At that size iptables-nft-restore writes one chain in 10 ms of CPU time, and all
+// of them in 0.7 s; the legacy backend writes the whole table in any case, in 0.1 s.
+// iptables-save, which Verify runs, takes 0.2 s.
 //
 // # Sources
 //

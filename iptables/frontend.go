@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,8 +10,10 @@ import (
 // compare orders redirects by what they match, the narrower ones of a frontend
 // first.
 func compare(a, b Redirect) int {
+	if c := a.Addr.Compare(b.Addr); c != 0 { // most of them, and there are many to sort
+		return c
+	}
 	return cmp.Or(
-		a.Addr.Compare(b.Addr),
 		cmp.Compare(a.Protocol, b.Protocol),
 		cmp.Compare(a.Port, b.Port),
 		first(a.Here, b.Here),
@@ -86,17 +87,17 @@ func (d Redirect) match(c clients) string {
 	var b strings.Builder
 	b.WriteString(within("-s", c.from))
 	if d.Addr.IsValid() {
-		fmt.Fprintf(&b, "-d %v/%d ", d.Addr, d.Addr.BitLen())
+		b.WriteString(within("-d", netip.PrefixFrom(d.Addr, d.Addr.BitLen())))
 	}
 	if c.in != "" {
-		fmt.Fprintf(&b, "-i %s ", c.in)
+		b.WriteString("-i " + c.in + " ")
 	}
 	b.WriteString(block{d.Port, d.Port}.match(d.Protocol))
 	if c.processes {
 		b.WriteString(" -m addrtype --src-type LOCAL")
 	}
 	if d.Name != "" {
-		fmt.Fprintf(&b, ` -m comment --comment "%s"`, comment(d.Name))
+		b.WriteString(" -m comment --comment " + quoted(comment(d.Name)))
 	}
 	return b.String()
 }
@@ -107,5 +108,5 @@ func within(flag string, p netip.Prefix) string {
 	if p.Bits() <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s %v ", flag, p)
+	return flag + " " + p.String() + " "
 }

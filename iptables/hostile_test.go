@@ -9,7 +9,7 @@ import (
 // hostile are names that an API could hand us.
 var hostile = []string{
 	`a"b`, `a'b`, `a\`, `\"`, "a\nCOMMIT\n*filter\n-F", "a\r\n-P INPUT DROP", "\x00", "-j", "--dport", "! -d 0.0.0.0/0",
-	`x" -j ACCEPT -m comment --comment "`, "$(reboot)", "`reboot`", "ns/näme", "\xff\xfe", " ", "#",
+	`x" -j ACCEPT -m comment --comment "`, "$(reboot)", "`reboot`", "ns/näme", "\xff\xfe", " ", "#", "-t", "--table=filter",
 	strings.Repeat("n", 300), strings.Repeat("ü", 200), strings.Repeat(`"`, 255) + "\n",
 }
 
@@ -38,7 +38,7 @@ func expectOneRule(t *testing.T, name, link string) {
 		}
 	}
 	want := render(IPv4, rules("@NAME@", "@LINK@"))
-	want = strings.ReplaceAll(want, comment("@NAME@"), comment(name))
+	want = strings.ReplaceAll(want, quoted(comment("@NAME@")), quoted(comment(name)))
 	if name == "" {
 		want = strings.ReplaceAll(want, ` -m comment --comment ""`, "")
 	}

@@ -73,13 +73,13 @@ func TestJumpsAreFirst(t *testing.T) {
 		for _, j := range r.jumps() { // someone comes before us
 			l.iptables("-t", j.table, "-I", j.from, "-s", l.clientAddr().String(), "-j", "RETURN")
 		}
-		l.sync(r)
+		l.verify(r)
 		l.expectJumps(r)
 
 		for _, j := range r.jumps() { // and doubles our jumps
 			l.iptables("-t", j.table, "-A", j.from, "-j", j.to)
 		}
-		l.sync(r)
+		l.verify(r)
 		l.expectJumps(r)
 		for _, j := range r.jumps() {
 			if got := l.iptables("-t", j.table, "-S", j.from); strings.Count(got, "-j RETURN\n") != 2 {
@@ -127,7 +127,7 @@ func TestSyncOfTheSameWritesNothing(t *testing.T) {
 }
 
 // iptables -F and -X, or another tool's idea of a clean start.
-func TestSyncAfterAFlush(t *testing.T) {
+func TestVerifyAfterAFlush(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		l := newLab(t, v)
 		r := l.rules(l.web()...)
@@ -138,7 +138,7 @@ func TestSyncAfterAFlush(t *testing.T) {
 			l.iptables("-t", table, "-F")
 			l.iptables("-t", table, "-X")
 		}
-		l.sync(r)
+		l.verify(r)
 		if after := l.saved(); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}

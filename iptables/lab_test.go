@@ -78,6 +78,28 @@ func (l *lab) sync(r Rules) {
 	}
 }
 
+// verify applies rules and returns what was different.
+func (l *lab) verify(r Rules) (different []Difference) {
+	l.t.Helper()
+	var err error
+	l.Do(func() { different, err = l.table.Verify(context.Background(), r) })
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return different
+}
+
+// diff compares rules with what is there.
+func (l *lab) diff(r Rules) (different []Difference) {
+	l.t.Helper()
+	var err error
+	l.Do(func() { different, err = l.table.Diff(context.Background(), r) })
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return different
+}
+
 func (l *lab) cleanup() {
 	l.t.Helper()
 	var err error

@@ -6,40 +6,17 @@ import (
 	"strings"
 )
 
-// layout returns our chains. Each table is committed by itself, that of nat
-// last: what is sent to a listener port must be accepted there.
-func layout(f Family, r Rules) []section {
-	r = r.canonical()
-	input := chain{inputChain, inputRules(r)}
-	if r.Ending {
-		r.Redirects = nil
-	}
-	chains := []chain{
-		{preroutingChain, preroutingRules(r)},
-		{outputChain, outputRules(r.Mark)},
-	}
-	chains = append(chains, redirectBranch.chains(f, r, toPort)...)
-	if r.NodeAddr.IsValid() {
-		chains = append(chains, dnatBranch.chains(f, r, toAddr(r.NodeAddr))...)
-	} else {
-		chains = append(chains, dnatBranch.empty()...)
-	}
-	sections := []section{
-		{filter, []chain{input}},
-		{nat, chains},
-	}
-	if r.Returning.used() {
-		return slices.Insert(sections, 0, section{mangle, []chain{{returnChain, returnRules(f, r.Returning)}}})
-	}
-	return sections
-}
+// layout returns our chains as a pure function of the rules.
+func layout(f Family, r Rules) []section { return new(renderer).layout(f, r) }
 
 // canonical returns rules that mean the same, sorted and without repetitions.
 // It changes nothing in the lists of r.
 func (r Rules) canonical() Rules {
 	redirects := slices.Clone(r.Redirects)
-	for i := range redirects {
-		redirects[i].Sources = merge(redirects[i].Sources)
+	for i, d := range redirects {
+		if len(d.Sources) > 0 {
+			redirects[i].Sources = merge(d.Sources)
+		}
 	}
 	slices.SortFunc(redirects, compare)
 	r.Redirects = slices.CompactFunc(redirects, func(a, b Redirect) bool { return compare(a, b) == 0 })

@@ -19,7 +19,7 @@ func TestParseRedirects(t *testing.T) {
 		return d
 	}
 	for name, c := range map[string]struct {
-		rules []string // each without its "-A USHER-SERVICES "
+		rules []string
 		want  []Redirect
 	}{
 		"comment quoted": {
@@ -55,11 +55,7 @@ func TestParseRedirects(t *testing.T) {
 			[]string{here, strings.Replace(here, "--dport 80", "--dport 81", 1)},
 			[]Redirect{with(func(d *Redirect) { d.Here = true }), with(func(d *Redirect) { d.Here, d.Port = true, 81 })}},
 	} {
-		lines := []string{"-N USHER-SERVICES"}
-		for _, r := range c.rules {
-			lines = append(lines, "-A USHER-SERVICES "+r)
-		}
-		if got := parseRedirects(IPv4, lines); !reflect.DeepEqual(got, c.want) {
+		if got := parseRedirects(IPv4, c.rules); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v\nwant %+v", name, got, c.want)
 		}
 	}
@@ -68,19 +64,18 @@ func TestParseRedirects(t *testing.T) {
 func TestParseRedirectsLeavesOutTheRulesOfOthers(t *testing.T) {
 	for _, rule := range []string{
 		"",
-		"-N USHER-SERVICES", // its declaration
-		"-A USHER-SERVICES -d 10.96.0.0/16 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES ! -d 10.96.0.1/32 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES ! -s 10.0.0.1/32 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES ! -i cni0 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES -o cni0 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -m addrtype --src-type UNICAST -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -m addrtype ! --src-type LOCAL -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -m addrtype --dst-type LOCAL -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES -d fd00::1/128 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001", // of IPv6
-		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -j ACCEPT",
-		"-A USHER-SERVICES -p tcp -m tcp --dport 53:54 -j REDIRECT --to-ports 11001",
-		"-A USHER-SERVICES -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001-11002",
+		"-d 10.96.0.0/16 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"! -d 10.96.0.1/32 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"! -s 10.0.0.1/32 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"! -i cni0 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"-o cni0 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001",
+		"-p tcp -m tcp --dport 53 -m addrtype --src-type UNICAST -j REDIRECT --to-ports 11001",
+		"-p tcp -m tcp --dport 53 -m addrtype ! --src-type LOCAL -j REDIRECT --to-ports 11001",
+		"-p tcp -m tcp --dport 53 -m addrtype --dst-type LOCAL -j REDIRECT --to-ports 11001",
+		"-d fd00::1/128 -p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001", // of IPv6
+		"-p tcp -m tcp --dport 53 -j ACCEPT",
+		"-p tcp -m tcp --dport 53:54 -j REDIRECT --to-ports 11001",
+		"-p tcp -m tcp --dport 53 -j REDIRECT --to-ports 11001-11002",
 	} {
 		if got := parseRedirects(IPv4, []string{rule}); len(got) > 0 {
 			t.Errorf("%q, which we never write, gives %+v", rule, got)

@@ -1,6 +1,12 @@
 package iptables
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // block is a contiguous range of listener ports.
 type block struct{ first, last uint16 }
@@ -8,12 +14,12 @@ type block struct{ first, last uint16 }
 // String returns the block as --dport takes it.
 func (b block) String() string {
 	if b.first == b.last {
-		return fmt.Sprint(b.first)
+		return strconv.Itoa(int(b.first))
 	}
-	return fmt.Sprintf("%d:%d", b.first, b.last)
+	return strconv.Itoa(int(b.first)) + ":" + strconv.Itoa(int(b.last))
 }
 
-// listenerPorts returns those in use of one protocol.
+// listenerPorts returns those in use of one protocol, sorted.
 func listenerPorts(redirects []Redirect, p Protocol) []uint16 {
 	var ports []uint16
 	for _, d := range redirects {
@@ -21,7 +27,7 @@ func listenerPorts(redirects []Redirect, p Protocol) []uint16 {
 			ports = append(ports, d.To)
 		}
 	}
-	return ports
+	return set(ports)
 }
 
 // blocks returns the fewest blocks that hold the ports and no others: those
@@ -49,24 +55,61 @@ var refusals = []struct {
 	{UDP, "-j DROP"},
 }
 
-// inputRules accepts what NAT sent to a listener, whatever the policy of INPUT,
-// refuses what came there otherwise, and lets the open ports in.
-func inputRules(r Rules) []string {
+// inputChains accept what NAT sent to a listener, whatever the policy of INPUT,
+// refuse what came there otherwise, and let the open ports in.
+func inputChains(r Rules) []chain {
+	guards := &guards{}
 	var rules []string
 	for _, refusal := range refusals {
-		for _, b := range blocks(listenerPorts(r.Redirects, refusal.protocol)) {
-			rules = append(rules,
-				b.match(refusal.protocol)+" -m conntrack --ctstate DNAT -j ACCEPT",
-				b.match(refusal.protocol)+" "+refusal.target)
-		}
+		guards.protocol, guards.refusal = refusal.protocol, refusal.target
+		rules = append(rules, guards.rules(listenerPorts(r.Redirects, refusal.protocol))...)
 	}
 	for _, b := range blocks(r.Open) {
 		rules = append(rules, b.match(TCP)+" -j ACCEPT")
+	}
+	return append([]chain{{inputChain, rules}}, guards.chains...)
+}
+
+// guards are the rules for listener ports of a protocol. Every packet that the
+// node receives passes them, and where Services come and go there may be many
+// blocks: these are spread over chains. Other ports may be open after them, so
+// there is a way back.
+type guards struct {
+	protocol Protocol
+	refusal  string
+	chains   []chain
+}
+
+// rules guards ports, which are sorted.
+func (g *guards) rules(ports []uint16) (rules []string) {
+	all := blocks(ports)
+	if len(all) <= fullChain {
+		for _, b := range all {
+			match := b.match(g.protocol)
+			rules = append(rules, match+" -m conntrack --ctstate DNAT -j ACCEPT", match+" "+g.refusal)
+		}
+		return rules
+	}
+	n := bits.Len16(ports[0] ^ ports[len(ports)-1]) // in which they differ
+	n += n%stepBits - stepBits
+	for len(ports) > 0 {
+		b := around(ports[0], n)
+		end, _ := slices.BinarySearch(ports, b.last)
+		if end < len(ports) && ports[end] == b.last {
+			end++
+		}
+		name := fmt.Sprintf("%s-%s-%d-%d", inputChain, strings.ToUpper(string(g.protocol)), b.first, b.last)
+		rules = append(rules, b.match(g.protocol)+" -j "+name)
+		at := len(g.chains)
+		g.chains = append(g.chains, chain{name: name})
+		inside := g.rules(ports[:end])
+		g.chains[at].rules = inside
+		ports = ports[end:]
 	}
 	return rules
 }
 
 // match renders what is sent to a port of the block.
 func (b block) match(p Protocol) string {
-	return fmt.Sprintf("-p %[1]s -m %[1]s --dport %[2]v", p, b)
+	return "-p " + string(p) + " -m " + string(p) + " --dport " + b.String()
 }

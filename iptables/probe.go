@@ -13,8 +13,10 @@ import (
 // chains that nothing jumps to, and removes them, in one run. The commands that
 // read also tell a missing permission better than iptables-restore does.
 func (t *Table) probe(ctx context.Context) error {
-	if _, err := t.misplacedJumps(ctx, jumps); err != nil {
-		return err
+	for _, j := range jumps {
+		if _, err := t.find(ctx, j); err != nil {
+			return err
+		}
 	}
 	sections := probeSections(t.family)
 	return t.restore(ctx, text(sections)+removal(sections))
@@ -63,7 +65,7 @@ func withoutJump(rule string) string {
 // unavailable tells what to do about an iptables that does not work. A lock
 // that somebody holds is not a reason to do without iptables.
 func unavailable(f Family, err error) error {
-	const lockHeld, denied = "xtables lock", "Permission denied"
+	const denied = "Permission denied"
 	switch said := err.Error(); {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return fmt.Errorf("%v: %w: try again", f, err)
@@ -71,7 +73,7 @@ func unavailable(f Family, err error) error {
 		return fmt.Errorf("%v: %w: %w: run as root, with CAP_NET_ADMIN", f, ErrUnavailable, err)
 	case strings.Contains(said, denied):
 		return fmt.Errorf("%v: %w: %w: run as root, with CAP_NET_ADMIN: %w", f, ErrUnavailable, fs.ErrPermission, err)
-	case strings.Contains(said, lockHeld):
+	case lockHeld(err):
 		return fmt.Errorf("%v: %w: try again", f, err)
 	}
 	return fmt.Errorf("%v: %w: %w", f, ErrUnavailable, err)

@@ -40,23 +40,42 @@ func (t *Table) Assigned(ctx context.Context) (map[Key]uint16, error) {
 func (t *Table) Installed(ctx context.Context) ([]Redirect, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var redirects []Redirect
-	for _, chain := range []string{redirectBranch.services, redirectBranch.nodePorts} {
-		lines, err := t.list(ctx, nat, chain)
-		if err != nil {
-			return nil, fmt.Errorf("read %v rules back: %w", t.family, err)
-		}
-		redirects = append(redirects, parseRedirects(t.family, lines)...)
+	there, err := t.actual(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read %v rules back: %w", t.family, err)
 	}
-	return redirects, nil
+	w := walk{t.family, map[string][]string{}}
+	for _, c := range find(there, nat).chains {
+		w.unread[c.name] = c.rules
+	}
+	return append(w.redirects(redirectBranch.services), w.redirects(redirectBranch.nodePorts)...), nil
 }
 
-// parseRedirects reads the rules of a chain. Those of one redirect follow each
+// walk follows the rules that lead from chain to chain. Each is read once, as
+// somebody may have made them lead in a circle.
+type walk struct {
+	family Family
+	unread map[string][]string
+}
+
+func (w *walk) redirects(chain string) []Redirect {
+	rules := w.unread[chain]
+	delete(w.unread, chain)
+	all := parseRedirects(w.family, rules)
+	for _, rule := range rules {
+		if next := leadsTo(rule); owned(next) {
+			all = append(all, w.redirects(next)...)
+		}
+	}
+	return all
+}
+
+// parseRedirects reads the rules of a chain, each without its -A. Those of one redirect follow each
 // other.
-func parseRedirects(f Family, lines []string) []Redirect {
+func parseRedirects(f Family, rules []string) []Redirect {
 	var all []Redirect
-	for _, l := range lines {
-		d, c, ok := parseRule(l)
+	for _, rule := range rules {
+		d, c, ok := parseRule(rule)
 		switch {
 		case !ok || d.validate(f) != nil:
 		case len(all) > 0 && all[len(all)-1].continues(d, c):
@@ -90,7 +109,7 @@ func (d *Redirect) add(c clients) {
 	}
 }
 
-// parseRule reads a rule of Redirect.rules, as iptables -S prints it.
+// parseRule reads a rule of Redirect.rules, as iptables-save prints it.
 func parseRule(rule string) (d Redirect, c clients, ok bool) {
 	for flag, value := range flags(rule) {
 		ok = true

@@ -2,10 +2,14 @@ package iptables
 
 import "strings"
 
-// section is the part of a table that is ours, as iptables-restore reads it.
+// section is the part of a table that is ours: as it should be, or as it was
+// found.
 type section struct {
 	table  string
+	jumps  []placement
 	chains []chain
+	// borrowed are our chains that rules of others lead to.
+	borrowed map[string]bool
 }
 
 // chain is one chain with its whole content.
@@ -25,17 +29,42 @@ func text(sections []section) string {
 	var b strings.Builder
 	for _, s := range sections {
 		line(&b, "*", s.table)
-		for _, c := range s.chains {
-			line(&b, ":", c.name, " - [0:0]")
-		}
-		for _, c := range s.chains {
-			for _, rule := range c.rules {
-				line(&b, "-A ", c.name, " ", rule)
-			}
-		}
+		declare(&b, s.chains)
+		fill(&b, s.chains)
 		line(&b, "COMMIT")
 	}
 	return b.String()
+}
+
+// Text is what is expected of a family, as iptables-save prints it: our chains,
+// and the jumps to them, which come first in theirs. The rules must be valid for
+// the family, as those that Table.Sync takes.
+func (r Rules) Text(f Family) string {
+	var b strings.Builder
+	for _, s := range layout(f, r) {
+		line(&b, "*", s.table)
+		declare(&b, s.chains)
+		for _, j := range s.jumps {
+			line(&b, j.line())
+		}
+		fill(&b, s.chains)
+		line(&b, "COMMIT")
+	}
+	return b.String()
+}
+
+func declare(b *strings.Builder, chains []chain) {
+	for _, c := range chains {
+		line(b, ":", c.name, " - [0:0]")
+	}
+}
+
+func fill(b *strings.Builder, chains []chain) {
+	for _, c := range chains {
+		for _, rule := range c.rules {
+			line(b, "-A ", c.name, " ", rule)
+		}
+	}
 }
 
 // removal returns the input of iptables-restore --noflush that removes chains
@@ -45,9 +74,7 @@ func removal(sections []section) string {
 	var b strings.Builder
 	for _, s := range sections {
 		line(&b, "*", s.table)
-		for _, c := range s.chains {
-			line(&b, ":", c.name, " - [0:0]")
-		}
+		declare(&b, s.chains)
 		for _, c := range s.chains {
 			line(&b, "-X ", c.name)
 		}

@@ -141,8 +141,8 @@ func TestSourcesMayBeEverybody(t *testing.T) {
 		{Name: "b", Protocol: TCP, Port: 1, To: 2, Sources: prefixes("::/0", "fd00::/8")},
 	}}
 	const want = `
--A USHER-NODEPORTS -p tcp -m tcp --dport 1 -m comment --comment "b" -j REDIRECT --to-ports 2
--A USHER-NODEPORTS -p tcp -m tcp --dport 1 -m comment --comment "a" -j REDIRECT --to-ports 1
+-A USHER-NODEPORTS -p tcp -m tcp --dport 1 -m comment --comment b -j REDIRECT --to-ports 2
+-A USHER-NODEPORTS -p tcp -m tcp --dport 1 -m comment --comment a -j REDIRECT --to-ports 1
 `
 	if got := render(IPv6, r); !strings.Contains(got, want) {
 		t.Errorf("got:\n%s\nwant in it:%s", got, want)

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // restore writes to the kernel what iptables-restore reads. Either all of a
@@ -14,15 +15,22 @@ import (
 func (t *Table) restore(ctx context.Context, input string) error {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	_, err := t.exec.run(ctx, input, t.programs.restore, "--noflush", "-w", strconv.Itoa(lockWait))
-	if err == nil {
+	wait := strconv.Itoa(int(t.lockWait / time.Second))
+	_, err := t.exec.run(ctx, input, t.programs.restore, "--noflush", "-w", wait)
+	switch {
+	case err == nil:
 		return nil
+	case lockHeld(err):
+		return fmt.Errorf("%w, waited %s s for it: find it with fuser -v /run/xtables.lock: %w", ErrLocked, wait, err)
 	}
 	if failed := failedLine(err, input); failed != "" {
 		return fmt.Errorf("%w: in %q", err, failed)
 	}
 	return err
 }
+
+// lockHeld says whether a program gave up waiting for the lock.
+func lockHeld(err error) bool { return strings.Contains(err.Error(), "xtables lock") }
 
 // save returns the rules of all tables that are in use, as iptables-save prints
 // them.

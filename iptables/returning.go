@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // marking is what a Table knows about marks of packets that return to us.
 type marking struct {
 	asked  bool  // the kernel has answered whether it can mark them
 	answer error // nil if it can
-	gone   bool  // nothing of ours is in the mangle table
 }
 
 // CanReturn tells whether Rules.Returning works here. If not, the error is
@@ -30,7 +28,7 @@ func (t *Table) canReturn(ctx context.Context) error {
 	if t.marking.asked {
 		return t.marking.answer
 	}
-	probe := []section{{mangle, []chain{{probeChain, returnRules(t.family, Mark{1, 1})}}}}
+	probe := []section{{table: mangle, chains: []chain{{probeChain, returnRules(t.family, Mark{1, 1})}}}}
 	err := t.restore(ctx, text(probe)+removal(probe))
 	if err != nil {
 		err = fmt.Errorf("mark the packets of transparent sockets: %w", unavailable(t.family, err))
@@ -45,21 +43,9 @@ func (t *Table) canReturn(ctx context.Context) error {
 // first, which passes over a table that the kernel lacks or nobody uses: every
 // other command fails there, or brings the table into use.
 func (t *Table) stopMarking(ctx context.Context) error {
-	if t.marking.gone {
-		return nil
-	}
-	saved, err := t.save(ctx)
-	if err == nil && mentions(saved, mangle) {
+	there, err := t.actual(ctx)
+	if err == nil && find(there, mangle).table != "" {
 		err = errors.Join(t.remove(ctx, returnJump), t.removeChains(ctx, mangle))
 	}
-	t.marking.gone = err == nil
 	return err
-}
-
-// mentions says whether something in a table may be ours, or lead there, by the
-// output of iptables-save.
-func mentions(saved, table string) bool {
-	_, rest, _ := strings.Cut("\n"+saved, "\n*"+table+"\n")
-	rules, _, _ := strings.Cut(rest, "\nCOMMIT\n")
-	return strings.Contains(rules, chainPrefix)
 }

@@ -17,10 +17,16 @@ import (
 // A missing permission is also fs.ErrPermission.
 var ErrUnavailable = errors.New("iptables cannot be used")
 
+// ErrLocked says that another program has held the lock of the legacy backend
+// (/run/xtables.lock) for longer than was waited. Nothing was changed: try again.
+// The nft backend has no lock; the kernel refuses a write that another one came
+// before, and iptables then tries again by itself.
+var ErrLocked = errors.New("the xtables lock is held by another program")
+
 const (
-	// lockWait is for how many seconds a command waits for another one that
+	// lockWait is how long a command waits for another one that
 	// holds the lock of the legacy backend.
-	lockWait = 5
+	lockWait = 5 * time.Second
 	// defaultTimeout ends what should take a second even for 10,000 Services.
 	defaultTimeout = 30 * time.Second
 )
@@ -39,10 +45,12 @@ type Table struct {
 	ipt      *coreos.IPTables
 	exec     execer
 	timeout  time.Duration
+	lockWait time.Duration
 
-	mu      sync.Mutex
-	written string // what the last restore that succeeded was given
-	marking marking
+	mu       sync.Mutex
+	written  []section // what the kernel has from us; nil: that is not known
+	renderer renderer
+	marking  marking
 }
 
 // Option changes how a Table works.
@@ -85,7 +93,7 @@ func newTable(family Family, x execer, opts ...Option) (*Table, error) {
 	if err != nil {
 		return nil, unavailable(family, err)
 	}
-	t := &Table{family: family, programs: p, ipt: ipt, exec: x, timeout: o.timeout}
+	t := &Table{family: family, programs: p, ipt: ipt, exec: x, timeout: o.timeout, lockWait: lockWait}
 	if err := t.probe(ctx); err != nil {
 		return nil, unavailable(family, err)
 	}
@@ -99,7 +107,7 @@ func newCommands(family Family, program string) (*coreos.IPTables, error) {
 	if family == IPv6 {
 		protocol = coreos.ProtocolIPv6
 	}
-	ipt, err := coreos.New(coreos.IPFamily(protocol), coreos.Path(program), coreos.Timeout(lockWait))
+	ipt, err := coreos.New(coreos.IPFamily(protocol), coreos.Path(program), coreos.Timeout(int(lockWait/time.Second)))
 	if err != nil {
 		return nil, err
 	}
@@ -109,58 +117,64 @@ func newCommands(family Family, program string) (*coreos.IPTables, error) {
 	return ipt, nil
 }
 
-// Sync makes the kernel do what the rules say, and nothing else in our chains.
-// It is idempotent, and cheap if the rules are those of the Sync before: then
-// it only makes sure of the jumps to our chains. Invalid rules are an error
-// that changes nothing; a write that the kernel refuses changes nothing of its
-// table. After any error the next Sync starts from whatever is there. Where
-// Rules.Returning is set and cannot work (see CanReturn), nothing is changed.
+// Sync makes the kernel do what the rules say. It is idempotent, and writes the
+// chains that the Sync before has left otherwise: nothing, and without running
+// anything, if the rules are the same. What somebody else changes meanwhile is for
+// Verify. Invalid rules are an error that changes nothing; a write that the kernel
+// refuses changes nothing of its table. After any error, and the first time, the
+// kernel is asked what is there, and everything in our chains and of our jumps that
+// differs is written, whoever it is from. Where Rules.Returning is set and cannot
+// work (see CanReturn), nothing is changed.
+//
+// ErrLocked says that somebody else is writing all the time.
 func (t *Table) Sync(ctx context.Context, r Rules) error {
+	return t.locked(r, "write", func() error {
+		_, err := t.sync(ctx, r, t.written != nil)
+		return err
+	})
+}
+
+// locked runs something that needs valid rules.
+func (t *Table) locked(r Rules, what string, run func() error) error {
 	if err := r.validate(t.family); err != nil {
 		return fmt.Errorf("%v rules: %w", t.family, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.sync(ctx, r); err != nil {
-		return fmt.Errorf("write %v rules: %w", t.family, err)
+	if err := run(); err != nil {
+		return fmt.Errorf("%s %v rules: %w", what, t.family, err)
 	}
 	return nil
 }
 
-// sync begins to mark before it sends anything to us, and ends marking last.
-func (t *Table) sync(ctx context.Context, r Rules) error {
+// sync makes the kernel do what the rules say, and tells how what was there
+// differs from them. What was there is asked from the kernel unless it is known.
+func (t *Table) sync(ctx context.Context, r Rules, known bool) ([]Difference, error) {
 	if r.Returning.used() {
 		if err := t.canReturn(ctx); err != nil {
-			return err
+			return nil, err
 		}
-		t.marking.gone = false
-		return t.write(ctx, r)
 	}
-	if err := t.write(ctx, r); err != nil {
-		return err
+	wanted, there := t.renderer.layout(t.family, r), t.written
+	if !known {
+		var err error
+		if there, err = t.actual(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return t.stopMarking(ctx)
-}
-
-// write fills the chains before anything jumps to them. Whoever removed a jump
-// is likely to have removed the chains as well, so that is a reason to write
-// them again.
-func (t *Table) write(ctx context.Context, r Rules) error {
-	misplaced, err := t.misplacedJumps(ctx, r.jumps())
-	if err != nil {
-		return err
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	if input := render(t.family, r); input != t.written || len(misplaced) > 0 {
-		t.written = ""
+	t.written = nil
+	different := []Difference(nil)
+	if !known {
+		different = differences(there, wanted)
+	}
+	if input := changes(there, wanted); input != "" {
 		if err := t.restore(ctx, input); err != nil {
-			return err
-		}
-		t.written = input
-	}
-	for _, p := range misplaced {
-		if err := t.place(ctx, p); err != nil {
-			return err
+			return different, err
 		}
 	}
-	return nil
+	t.written = wanted
+	return different, nil
 }

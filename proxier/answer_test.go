@@ -172,7 +172,7 @@ func TestBindAnswersByTheClientsAddress(t *testing.T) {
 	} {
 		c.port.Family = IPv4
 		c.port.Frontends = []Frontend{{Kind: LoadBalancer, Addr: vip.Addr(), Port: 80, Policy: c.policy}}
-		if got := (bind{}).answer(&c.port, &socket{addr: vip}, node); !got.equal(c.want) {
+		if got := (&bind{}).promised(&c.port, &socket{addr: vip}, node); !got.equal(c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

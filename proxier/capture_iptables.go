@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,11 @@ type redirect struct {
 	applied map[Family]*iptables.Rules
 	// last is what apply has rendered last, whether it could be written or not.
 	last map[Family]iptables.Rules
+	// rendered are the redirects of each listener, as of a pass.
+	rendered map[*listener]*rendered
+	pass     uint64
+	// ownPorts is what own has told; nil: it has changed since.
+	ownPorts map[uint16]bool
 	// denied answers nobody: for clients outside of loadBalancerSourceRanges.
 	denied map[Family]*streamSocket
 }
@@ -43,6 +49,7 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource) (*redir
 	r := &redirect{
 		log: cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*streamSocket{},
 		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
+		rendered: map[*listener]*rendered{},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
 		table, err := iptables.New(iptables.Family(family))
@@ -198,6 +205,7 @@ func (r *redirect) openFor(family Family, key iptables.Key, open func(netip.Addr
 		switch {
 		case err == nil:
 			ports.take(candidate, key)
+			r.ownPorts = nil
 			return nil
 		case !errors.Is(err, unix.EADDRINUSE):
 			return err
@@ -222,28 +230,41 @@ func isNodePort(port *Port, number uint16) bool {
 
 func (r *redirect) released(addr netip.AddrPort) {
 	r.ports[familyOf(addr.Addr())].release(addr.Port())
+	r.ownPorts = nil
 }
 
 func (r *redirect) own() map[uint16]bool {
+	if r.ownPorts != nil {
+		return r.ownPorts
+	}
 	own := map[uint16]bool{}
 	for _, ports := range r.ports {
 		for port := range ports.owners {
 			own[port] = true
 		}
 	}
+	r.ownPorts = own
 	return own
 }
 
 func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error {
 	failed := map[Family]error{}
+	changed := r.render(served)
 	for family, table := range r.tables {
-		rules := r.render(family, served, node)
+		rules := r.around(family, node)
 		rules.Returning = r.returning(ctx, family, table, verify)
-		if !verify && reflect.DeepEqual(r.applied[family], &rules) {
+		known := r.applied[family]
+		if known != nil && !changed[family] {
+			rules.Redirects = known.Redirects
+		} else {
+			rules.Redirects = r.all(family, served)
+		}
+		same := known != nil && !changed[family] && sameAround(*known, rules)
+		if same && !verify {
 			continue
 		}
 		r.applied[family], r.last[family] = nil, rules
-		if err := table.Sync(ctx, rules); err != nil {
+		if err := r.write(ctx, family, rules, verify, same); err != nil {
 			failed[family] = err
 			continue
 		}
@@ -252,6 +273,42 @@ func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeStat
 		r.ports[family].forgetLast()
 	}
 	return failed
+}
+
+// write makes a table what the rules say. If they are the same as before, whatever
+// is different in the kernel is by somebody else.
+func (r *redirect) write(ctx context.Context, family Family, rules iptables.Rules, verify, same bool) error {
+	if !verify {
+		return r.tables[family].Sync(ctx, rules)
+	}
+	different, err := r.tables[family].Verify(ctx, rules)
+	if same && len(different) > 0 {
+		r.log.WithField("family", family).WithError(err).Warnf("somebody else has changed usher's rules, writing them again: %s", sumUp(different))
+	}
+	return err
+}
+
+// maxTold is how many differences the log tells one by one.
+const maxTold = 5
+
+func sumUp(different []iptables.Difference) string {
+	var b strings.Builder
+	for i, d := range different[:min(maxTold, len(different))] {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(d.String())
+	}
+	if more := len(different) - maxTold; more > 0 {
+		fmt.Fprintf(&b, "; and %d more", more)
+	}
+	return b.String()
+}
+
+// sameAround compares rules but for their redirects.
+func sameAround(a, b iptables.Rules) bool {
+	a.Redirects, b.Redirects = nil, nil
+	return reflect.DeepEqual(a, b)
 }
 
 // returning is the mark for replies to our connections from clients' addresses.
@@ -263,7 +320,8 @@ func (r *redirect) returning(ctx context.Context, family Family, table *iptables
 	return r.source.ensure(ctx, family, table)
 }
 
-func (r *redirect) render(family Family, served []*listener, node *nodeState) iptables.Rules {
+// around are the rules of a family without redirects.
+func (r *redirect) around(family Family, node *nodeState) iptables.Rules {
 	rules := iptables.Rules{
 		Mark:          r.mark,
 		Pods:          node.clients.matchers(family),
@@ -271,19 +329,65 @@ func (r *redirect) render(family Family, served []*listener, node *nodeState) ip
 		NotOnLoopback: node.nodePorts.NotLocalhost,
 		Open:          node.open,
 	}
-	for _, l := range served {
-		if l.key.Family != family {
-			continue
-		}
-		for _, f := range l.current.Load().port.Frontends {
-			rules.Redirects = append(rules.Redirects, r.redirects(l, f)...)
-		}
-	}
 	var others bool
 	if rules.Numbered, others = node.addresses.numbered(family); others {
 		rules.NodeAddr = node.primary(family)
 	}
 	return rules
+}
+
+// rendered are the redirects of one listener, and what they were made of. Most
+// passes change few listeners, so they are kept.
+type rendered struct {
+	port      *Port
+	sockets   []*socket
+	denied    *streamSocket
+	redirects []iptables.Redirect
+	pass      uint64 // the last one that the listener was served in
+}
+
+// isOf says whether the redirects are those of the listener as it is now.
+func (d *rendered) isOf(l *listener, port *Port, denied *streamSocket) bool {
+	same := port == d.port || slices.Equal(port.Frontends, d.port.Frontends) && slices.Equal(port.SourceRanges, d.port.SourceRanges)
+	return same && slices.Equal(l.sockets, d.sockets) && denied == d.denied
+}
+
+// render brings the redirects of all listeners up to date, and tells in which
+// families that changed anything.
+func (r *redirect) render(served []*listener) map[Family]bool {
+	changed := map[Family]bool{}
+	r.pass++
+	for _, l := range served {
+		port, denied := l.current.Load().port, r.denied[l.key.Family]
+		d := r.rendered[l]
+		if d == nil || !d.isOf(l, port, denied) {
+			d = &rendered{sockets: slices.Clone(l.sockets), denied: denied}
+			for _, f := range port.Frontends {
+				d.redirects = append(d.redirects, r.redirects(l, f)...)
+			}
+			r.rendered[l] = d
+			changed[l.key.Family] = true
+		}
+		d.port, d.pass = port, r.pass
+	}
+	if len(r.rendered) > len(served) {
+		maps.DeleteFunc(r.rendered, func(l *listener, d *rendered) bool {
+			gone := d.pass != r.pass
+			changed[l.key.Family] = changed[l.key.Family] || gone
+			return gone
+		})
+	}
+	return changed
+}
+
+// all are the redirects of a family, as rendered.
+func (r *redirect) all(family Family, served []*listener) (list []iptables.Redirect) {
+	for _, l := range served {
+		if l.key.Family == family {
+			list = append(list, r.rendered[l].redirects...)
+		}
+	}
+	return list
 }
 
 func (r *redirect) rules(family Family) map[string]int { return r.tables[family].Counts() }

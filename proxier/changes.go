@@ -36,7 +36,6 @@ const maxTriggers = 100
 func newChanges(start time.Time) *changes {
 	return &changes{
 		start:    start,
-		services: known[*corev1.Service]{}, slices: known[*discoveryv1.EndpointSlice]{},
 		triggers: map[objectName]*triggers{},
 	}
 }
@@ -44,8 +43,8 @@ func newChanges(start time.Time) *changes {
 // see counts the Services and EndpointSlices that came, changed or went since
 // the last call.
 func (c *changes) see(objects source.Objects) (services, slices int) {
-	services = c.services.update(objects.Services, func(_, _ *corev1.Service) {})
-	slices = c.slices.update(objects.Slices, c.trigger)
+	services = c.services.compare(objects.Services, func(_, _ *corev1.Service) {})
+	slices = c.slices.compare(objects.Slices, c.trigger)
 	return services, slices
 }
 
@@ -94,38 +93,30 @@ func (c *changes) trigger(before, now *discoveryv1.EndpointSlice) {
 type known[T interface {
 	comparable
 	metav1.Object
-}] map[objectName]T
+}] struct{ turnover[T] }
 
-// update takes the objects as they are now, each name once, and returns how many
+// compare takes the objects as they are now, each name once, and returns how many
 // came, changed or went. It calls changed for each of them, with nil for what is
 // not there. Objects that stay cost a look-up, and no memory.
-func (k known[T]) update(objects []T, changed func(before, now T)) (n int) {
+func (k *known[T]) compare(objects []T, changed func(before, now T)) (n int) {
 	var none T
-	for _, o := range objects {
+	came, went := k.update(objects)
+	gone := make(map[objectName]T, len(went))
+	for _, o := range went {
+		gone[objectName{o.GetNamespace(), o.GetName()}] = o
+	}
+	for _, o := range came {
 		name := objectName{o.GetNamespace(), o.GetName()}
-		before := k[name]
-		if before == o {
-			continue
-		}
-		k[name] = o
+		before := gone[name]
+		delete(gone, name)
 		if before == none || !sameVersion(before, o) {
 			changed(before, o)
 			n++
 		}
 	}
-	if len(k) == len(objects) {
-		return n
-	}
-	now := make(map[objectName]bool, len(objects))
-	for _, o := range objects {
-		now[objectName{o.GetNamespace(), o.GetName()}] = true
-	}
-	for name, before := range k {
-		if !now[name] {
-			delete(k, name)
-			changed(before, none)
-			n++
-		}
+	for _, before := range gone {
+		changed(before, none)
+		n++
 	}
 	return n
 }

@@ -15,7 +15,8 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 	switch p.cfg.Capture {
 	case "bind":
 		p.cfg.Log.Info("capture=bind, as asked for: binding the Service addresses themselves")
-		return p.bind(ctx), 0, nil
+		b, err := p.bind(ctx)
+		return b, 0, err
 	case "iptables":
 		r, err := p.redirect(ctx)
 		if err != nil {
@@ -27,8 +28,9 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 		r, err := p.redirect(ctx)
 		switch {
 		case errors.Is(err, iptables.ErrUnavailable):
-			p.cfg.Log.WithError(err).Warn("capture=bind, because iptables cannot be used: only Service addresses that already belong to this node are served")
-			return p.bind(ctx), 0, nil
+			p.cfg.Log.WithError(err).Warn("capture=bind, because iptables cannot be used: binding the Service addresses themselves")
+			b, err := p.bind(ctx)
+			return b, 0, err
 		case err != nil: // it could be used, were it not for this
 			return nil, 0, fmt.Errorf("--capture=auto: %w", err)
 		}
@@ -40,7 +42,7 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 
 // bind makes the capture that needs no rules. Those of an earlier usher would
 // lead connections to listeners that are no more.
-func (p *Proxier) bind(ctx context.Context) bind {
+func (p *Proxier) bind(ctx context.Context) (capture, error) {
 	for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
 		table, err := iptables.New(family)
 		if err == nil {
@@ -53,7 +55,7 @@ func (p *Proxier) bind(ctx context.Context) bind {
 	if err := p.source.remove(); err != nil {
 		p.cfg.Log.WithError(err).Warn("cannot remove the policy routes of an earlier usher, if there are any: run usher cleanup")
 	}
-	return bind{}
+	return newBind(&p.cfg, p.connectionsOf, p.wake)
 }
 
 func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {

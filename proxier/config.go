@@ -39,6 +39,12 @@ type Config struct {
 	// objects that come from files of the node's owner.
 	AllowLoopbackEndpoints bool
 
+	// AnnounceVIPs lets bind capture answer neighbours that ask by ARP or neighbour
+	// discovery for load balancer and external addresses.
+	AnnounceVIPs bool
+	// AnyIP lets bind capture do without policy routing, as on a kernel without it.
+	AnyIP bool
+
 	// ReturnMark is put on packets that belong to connections which we made from
 	// a client's address. The zero Mark: connections come from the node's own
 	// address (--preserve-source=never).

@@ -1,15 +1,12 @@
 package proxier
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/source"
@@ -36,12 +33,13 @@ type facts struct {
 	forbidden     []string            // annotations without effect, without their prefix
 }
 
-// desired is the whole desired state while it is being computed.
+// desired is the desired state, of one Service while it is being computed and then
+// of all.
 type desired struct {
 	facts
 	served
-	slices   map[serviceName][]*discoveryv1.EndpointSlice
-	ports    []Port
+	planner  *planner // that has computed it
+	ports    []*Port
 	checks   []healthCheck
 	problems []Problem
 }
@@ -53,27 +51,7 @@ type desired struct {
 // Of two that claim the same address and port the older Service gets it, but a
 // ClusterIP goes before all else: the cluster allocates those, the others are
 // written by whoever may write a Service.
-func desire(objects source.Objects, f facts) *desired {
-	d := &desired{facts: f, served: served{map[claim]ServicePort{}, f.local, f.own}}
-	d.slices = d.slicesByService(objects.Slices)
-	services := slices.DeleteFunc(oldestFirst(objects.Services), func(s *corev1.Service) bool { return !isServed(s) })
-	var owners []*corev1.Service // of each port
-	for _, s := range services {
-		before := len(d.ports)
-		d.addPorts(s)
-		for range d.ports[before:] {
-			owners = append(owners, s)
-		}
-	}
-	d.addExternalFrontends(owners)
-	d.ports = slices.DeleteFunc(d.ports, func(p Port) bool { return len(p.Frontends) == 0 })
-	for i := range d.ports {
-		d.setEndpoints(&d.ports[i])
-	}
-	d.addHealthChecks(services)
-	d.problems = limited(d.problems)
-	return d
-}
+func desire(objects source.Objects, f facts) *desired { return newPlanner().desire(objects, f) }
 
 // maxProblems is how many problems of one kind an object may have told singly.
 const maxProblems = 10
@@ -81,6 +59,9 @@ const maxProblems = 10
 // limited sums up what is told too often: every line of the log and every Event
 // that one object takes is one less for others.
 func limited(problems []Problem) (list []Problem) {
+	if len(problems) <= maxProblems {
+		return problems
+	}
 	type kind struct {
 		about  source.Ref
 		reason string
@@ -102,21 +83,6 @@ func limited(problems []Problem) (list []Problem) {
 
 type serviceName struct{ namespace, name string }
 
-// oldestFirst orders Services so that all nodes agree on who was first.
-func oldestFirst(services []*corev1.Service) []*corev1.Service {
-	return slices.SortedFunc(slices.Values(services), func(a, b *corev1.Service) int {
-		return cmp.Or(
-			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
-			strings.Compare(a.Namespace, b.Namespace),
-			strings.Compare(a.Name, b.Name))
-	})
-}
-
-// isServed leaves out what DNS alone answers for.
-func isServed(s *corev1.Service) bool {
-	return s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone
-}
-
 // addPorts adds the ports of a Service in the families in which it has a
 // ClusterIP; without one nothing of that family is served.
 func (d *desired) addPorts(s *corev1.Service) {
@@ -129,39 +95,38 @@ func (d *desired) addPorts(s *corev1.Service) {
 			continue
 		}
 		for _, ip := range ips {
-			p := Port{
+			p := &Port{
 				Key: Key{
 					ServicePort: ServicePort{Namespace: s.Namespace, Name: s.Name, Port: port.Name, Protocol: protocol},
 					Family:      familyOf(ip),
 				},
-				Affinity: affinity,
-				Settings: settings,
+				Frontends: []Frontend{{Kind: ClusterIP, Addr: ip, Port: uint16(port.Port), Policy: internalPolicy(s)}},
+				Affinity:  affinity,
+				Settings:  settings,
 			}
-			d.addFrontend(&p, Frontend{Kind: ClusterIP, Addr: ip, Port: uint16(port.Port), Policy: internalPolicy(s)})
-			d.ports = append(d.ports, p)
+			if !slices.ContainsFunc(d.ports, func(other *Port) bool { return other.Key == p.Key }) { // the API allows no other
+				d.ports = append(d.ports, p)
+			}
 		}
 	}
 }
 
-// addExternalFrontends adds all frontends but the ClusterIPs. owners are the
-// Services of the ports.
-func (d *desired) addExternalFrontends(owners []*corev1.Service) {
-	addresses := map[*corev1.Service]external{}
-	for i := range d.ports {
-		p, s := &d.ports[i], owners[i]
-		e, known := addresses[s]
-		if !known {
-			e = d.external(s)
-			addresses[s] = e
-		}
+// addExternalFrontends adds all frontends but the ClusterIPs to the ports of a
+// Service.
+func (d *desired) addExternalFrontends(s *corev1.Service) {
+	if len(d.ports) == 0 {
+		return
+	}
+	e := d.external(s)
+	for _, p := range d.ports {
 		port := servicePort(s, p.ServicePort)
 		if port.NodePort != 0 {
-			d.addFrontend(p, Frontend{Kind: NodePort, Port: uint16(port.NodePort), Policy: externalPolicy(s)})
+			p.Frontends = append(p.Frontends, Frontend{Kind: NodePort, Port: uint16(port.NodePort), Policy: externalPolicy(s)})
 		}
 		for _, f := range e.addrs {
 			if familyOf(f.Addr) == p.Family {
 				f.Port = uint16(port.Port)
-				d.addFrontend(p, f)
+				p.Frontends = append(p.Frontends, f)
 			}
 		}
 		p.SourceRanges = e.ranges[p.Family]

@@ -37,7 +37,7 @@ func eligibleOf(ends ...at) Port {
 		}
 		s.Endpoints = append(s.Endpoints, e)
 	}
-	return desireOf(service("web", "10.96.0.10:80"), s).ports[0]
+	return *desireOf(service("web", "10.96.0.10:80"), s).ports[0]
 }
 
 // The sets of semantics that every Service proxy shares (kube-proxy's

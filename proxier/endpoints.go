@@ -1,6 +1,7 @@
 package proxier
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -24,39 +25,40 @@ type endpoint struct {
 // leaving says whether it is on its way out and still serves.
 func (e endpoint) leaving() bool { return e.serving && e.terminating }
 
-// slicesByService groups the slices of a Service. What cannot belong to one is
-// told and left out.
-func (d *desired) slicesByService(all []*discoveryv1.EndpointSlice) map[serviceName][]*discoveryv1.EndpointSlice {
-	grouped := map[serviceName][]*discoveryv1.EndpointSlice{}
-	for _, s := range all {
-		name := s.Labels[discoveryv1.LabelServiceName]
-		switch {
-		case name == "":
-			d.ignored(s, "it has no label "+discoveryv1.LabelServiceName)
-		case s.AddressType != discoveryv1.AddressTypeIPv4 && s.AddressType != discoveryv1.AddressTypeIPv6:
-			d.ignored(s, fmt.Sprintf("its addressType is %q, not IPv4 or IPv6", s.AddressType))
-		default:
-			d.checkPorts(s)
-			key := serviceName{s.Namespace, name}
-			grouped[key] = append(grouped[key], s)
-		}
+// pool holds the endpoints of a Port before it is known which of them are used.
+type pool struct {
+	all map[netip.AddrPort]endpoint
+	// dials are those that are used or not by whether this process serves them.
+	dials []netip.AddrPort
+}
+
+// serviceOf is the Service that a slice belongs to; false if it cannot belong to one.
+func serviceOf(s *discoveryv1.EndpointSlice) (name serviceName, ok bool) {
+	name = serviceName{s.Namespace, s.Labels[discoveryv1.LabelServiceName]}
+	return name, name.name != "" && (s.AddressType == discoveryv1.AddressTypeIPv4 || s.AddressType == discoveryv1.AddressTypeIPv6)
+}
+
+// sliceProblems are what its owner should know of a slice.
+func sliceProblems(s *discoveryv1.EndpointSlice) (problems []Problem) {
+	ignored := func(why string) {
+		problems = append(problems, Problem{
+			source.Ref{Kind: "EndpointSlice", Namespace: s.Namespace, Name: s.Name}, "SliceIgnored", "not used: " + why})
 	}
-	return grouped
-}
-
-func (d *desired) ignored(s *discoveryv1.EndpointSlice, why string) {
-	d.problems = append(d.problems, Problem{
-		source.Ref{Kind: "EndpointSlice", Namespace: s.Namespace, Name: s.Name}, "SliceIgnored", "not used: " + why})
-}
-
-// checkPorts tells of ports that nothing can be connected to. A port without a
-// number means all ports to the API, which no Service proxy can serve.
-func (d *desired) checkPorts(s *discoveryv1.EndpointSlice) {
+	if name, ok := serviceOf(s); name.name == "" {
+		ignored("it has no label " + discoveryv1.LabelServiceName)
+		return problems
+	} else if !ok {
+		ignored(fmt.Sprintf("its addressType is %q, not IPv4 or IPv6", s.AddressType))
+		return problems
+	}
+	// A port without a number means all ports to the API, which no Service proxy
+	// can serve.
 	for i, port := range s.Ports {
 		if port.Name == nil || port.Port == nil || *port.Port <= 0 || *port.Port > 65535 {
-			d.ignored(s, fmt.Sprintf("ports[%d] has no name or no number", i))
+			ignored(fmt.Sprintf("ports[%d] has no name or no number", i))
 		}
 	}
+	return problems
 }
 
 // setEndpoints fills in the endpoints of p (CategorizeEndpoints of kube-proxy is
@@ -64,11 +66,12 @@ func (d *desired) checkPorts(s *discoveryv1.EndpointSlice) {
 // hints; the LocalSet are those of this node, which hints never touch. Where no
 // endpoint of a set is ready, those count that are on their way out and still
 // serve.
-func (d *desired) setEndpoints(p *Port) {
-	all := map[netip.AddrPort]endpoint{}
-	for _, slice := range d.slices[serviceName{p.Namespace, p.Name}] {
-		d.addSlice(p, slice, all)
+func (d *desired) setEndpoints(p *Port, from []*discoveryv1.EndpointSlice, c *pool) {
+	clear(c.all)
+	for _, slice := range from {
+		d.addSlice(p, slice, c)
 	}
+	all := c.all
 	topology := d.topologyOf(all)
 	p.Cluster.Endpoints = usable(all, func(e endpoint) bool { return e.ready && topology.holds(e) })
 	p.Local.Endpoints = usable(all, func(e endpoint) bool { return e.ready && d.isLocal(e) })
@@ -84,7 +87,9 @@ func (d *desired) setEndpoints(p *Port) {
 	if p.Settings.Drain.Asked() {
 		p.setStaying(all)
 	}
-	slices.SortFunc(p.Excluded, func(a, b Exclusion) int { return strings.Compare(a.Addr, b.Addr) })
+	slices.SortFunc(p.Excluded, func(a, b Exclusion) int {
+		return cmp.Or(strings.Compare(a.Addr, b.Addr), strings.Compare(a.Reason, b.Reason))
+	})
 	for _, e := range p.Excluded {
 		d.problem(p.Namespace, p.Name, "EndpointExcluded", fmt.Sprintf("%s: endpoint %s is not used: %s", p.ServicePort, e.Addr, e.Reason))
 	}
@@ -116,7 +121,16 @@ func (e *Eligible) fallBack(leaving []balancer.Endpoint) {
 func (d *desired) isLocal(e endpoint) bool { return e.Node != "" && e.Node == d.nodeName }
 
 func usable(all map[netip.AddrPort]endpoint, is func(endpoint) bool) []balancer.Endpoint {
-	var list []balancer.Endpoint
+	n := 0
+	for _, e := range all {
+		if is(e) {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	list := make([]balancer.Endpoint, 0, n) // it is kept for long
 	for _, e := range all {
 		if is(e) {
 			list = append(list, e.Endpoint)
@@ -126,10 +140,10 @@ func usable(all map[netip.AddrPort]endpoint, is func(endpoint) bool) []balancer.
 	return list
 }
 
-// addSlice merges a slice into all. A slice's port belongs to a Service port of
+// addSlice merges a slice into c. A slice's port belongs to a Service port of
 // the same name and protocol; its number is the one to dial, whatever the
 // Service's targetPort says.
-func (d *desired) addSlice(p *Port, slice *discoveryv1.EndpointSlice, all map[netip.AddrPort]endpoint) {
+func (d *desired) addSlice(p *Port, slice *discoveryv1.EndpointSlice, c *pool) {
 	if slice.AddressType != addressType(p.Family) {
 		return
 	}
@@ -141,12 +155,12 @@ func (d *desired) addSlice(p *Port, slice *discoveryv1.EndpointSlice, all map[ne
 			continue
 		}
 		for _, e := range slice.Endpoints {
-			d.addEndpoint(p, e, uint16(*port.Port), all)
+			d.addEndpoint(p, e, uint16(*port.Port), c)
 		}
 	}
 }
 
-func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, all map[netip.AddrPort]endpoint) {
+func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, c *pool) {
 	if len(from.Addresses) == 0 {
 		return
 	}
@@ -157,7 +171,14 @@ func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, a
 		return
 	}
 	addr := netip.AddrPortFrom(ip, port)
-	if reason := d.mayNotDial(addr, p.Key); reason != "" {
+	reason := d.mayNotDial(addr, p.Family)
+	if reason == "" {
+		c.dials = append(c.dials, addr)
+		if d.isOwn(addr, p.Protocol) {
+			reason = "loop_detected: it is an address that usher itself serves"
+		}
+	}
+	if reason != "" {
 		p.Excluded = append(p.Excluded, Exclusion{addr.String(), reason})
 		return
 	}
@@ -180,8 +201,8 @@ func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, a
 			e.nodes = append(e.nodes, n.Name)
 		}
 	}
-	if other, taken := all[addr]; !taken || e.rank() > other.rank() {
-		all[addr] = e
+	if other, taken := c.all[addr]; !taken || e.rank() > other.rank() {
+		c.all[addr] = e
 	}
 }
 
@@ -201,13 +222,13 @@ func (e endpoint) rank() (r int) {
 	return r
 }
 
-// mayNotDial says why an address must not be dialled, or "". We dial from the
+// mayNotDial says why nobody may dial an address, or "". We dial from the
 // node's own network, where some addresses mean something that whoever wrote
 // the EndpointSlice has no right to.
-func (d *desired) mayNotDial(addr netip.AddrPort, by Key) string {
+func (d *desired) mayNotDial(addr netip.AddrPort, family Family) string {
 	ip := addr.Addr()
 	switch {
-	case familyOf(ip) != by.Family:
+	case familyOf(ip) != family:
 		return "not an address of its slice's family"
 	case ip.IsUnspecified():
 		return "unspecified address"
@@ -217,8 +238,6 @@ func (d *desired) mayNotDial(addr netip.AddrPort, by Key) string {
 		return "link-local address"
 	case ip.IsLoopback() && !d.loopbackAllow:
 		return "loopback address"
-	case d.isOwn(addr, by.Protocol):
-		return "loop_detected: it is an address that usher itself serves"
 	}
 	return ""
 }

@@ -9,18 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// claim is a frontend as at most one Service port may have it.
-type claim struct {
-	addr     netip.Addr // zero: a NodePort
-	port     uint16
-	family   Family
-	protocol string
-}
-
-// served are the addresses that this process serves. It is never changed once it
-// is complete.
+// served are the addresses that this process serves. It is never changed, but what
+// is claimed follows the present pass. It is safe for concurrent use.
 type served struct {
-	claims    map[claim]ServicePort
+	claims    *claims
 	addresses map[netip.Addr]bool // of this node
 	listeners map[uint16]bool     // ports that are listened on for redirected traffic
 }
@@ -35,28 +27,33 @@ func (s *served) on(listeners map[uint16]bool) *served {
 // isOwn tells whether somebody who sends to an address gets to this process.
 func (s *served) isOwn(addr netip.AddrPort, protocol string) bool {
 	family := familyOf(addr.Addr())
-	if _, ok := s.claims[claim{addr.Addr(), addr.Port(), family, protocol}]; ok {
+	if s.claims.has(claim{addr.Addr(), addr.Port(), family, protocol}) {
 		return true
 	}
 	if !s.addresses[addr.Addr()] {
 		return false
 	}
-	_, isNodePort := s.claims[claim{netip.Addr{}, addr.Port(), family, protocol}]
-	return isNodePort || s.listeners[addr.Port()]
+	return s.listeners[addr.Port()] || s.claims.has(claim{netip.Addr{}, addr.Port(), family, protocol})
 }
 
-// addFrontend gives p a frontend unless an older Service has it.
-func (d *desired) addFrontend(p *Port, f Frontend) {
-	c := claim{f.Addr, f.Port, p.Family, p.Protocol}
-	if owner, taken := d.claims[c]; taken {
-		if owner != p.ServicePort {
-			d.problem(p.Namespace, p.Name, "AddressTaken",
-				fmt.Sprintf("%s is not served for %s: %s has it", f, p.ServicePort, owner))
+// grant leaves the ports those frontends that no Service with a better claim has,
+// and leaves out ports without any. wishes are those of the ports, in their order.
+func (d *desired) grant(wishes []wish) {
+	for _, p := range d.ports {
+		granted := p.Frontends[:0]
+		for i, f := range p.Frontends {
+			switch owner := d.claims.owner(wishes[i].claim); {
+			case owner == &wishes[i]:
+				granted = append(granted, f)
+			case owner.servicePort() != p.ServicePort:
+				d.problem(p.Namespace, p.Name, "AddressTaken",
+					fmt.Sprintf("%s is not served for %s: %s has it", f, p.ServicePort, owner.servicePort()))
+			}
 		}
-		return
+		wishes = wishes[len(p.Frontends):]
+		p.Frontends = slices.Clip(granted)
 	}
-	d.claims[c] = p.ServicePort
-	p.Frontends = append(p.Frontends, f)
+	d.ports = slices.DeleteFunc(d.ports, func(p *Port) bool { return len(p.Frontends) == 0 })
 }
 
 // internalPolicy is the policy of the ClusterIP, externalPolicy that of all
@@ -83,7 +80,7 @@ type external struct {
 }
 
 func (d *desired) external(s *corev1.Service) external {
-	e := external{ranges: map[Family][]netip.Prefix{}}
+	e := external{}
 	policy := externalPolicy(s)
 	vips := d.loadBalancerIPs(s)
 	for _, ip := range vips {
@@ -92,6 +89,10 @@ func (d *desired) external(s *corev1.Service) external {
 	for _, ip := range d.externalIPs(s) {
 		e.addrs = append(e.addrs, Frontend{Kind: ExternalIP, Addr: ip, Policy: policy})
 	}
+	if len(s.Spec.LoadBalancerSourceRanges) == 0 {
+		return e
+	}
+	e.ranges = map[Family][]netip.Prefix{}
 	for _, family := range []Family{IPv4, IPv6} {
 		e.ranges[family] = d.sourceRanges(s, family, vips)
 	}

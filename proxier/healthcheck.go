@@ -18,42 +18,36 @@ type healthCheck struct {
 	local map[Family]int
 }
 
-// addHealthChecks adds the health checks of the Services that have one: their
-// load balancer is to choose nodes with local endpoints.
-func (d *desired) addHealthChecks(services []*corev1.Service) {
-	here := d.readyHere()
-	for _, s := range services {
-		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || externalPolicy(s) != ExternalLocal {
-			continue
-		}
-		if s.Spec.HealthCheckNodePort == 0 {
-			d.problem(s.Namespace, s.Name, "NoHealthCheckNodePort",
-				"externalTrafficPolicy is Local and there is no healthCheckNodePort: the load balancer cannot know which nodes have endpoints")
-			continue
-		}
-		name := serviceName{s.Namespace, s.Name}
-		check := healthCheck{name, uint16(s.Spec.HealthCheckNodePort), map[Family]int{}}
-		for _, ip := range d.clusterIPs(s) {
-			family := familyOf(ip)
-			check.local[family] = len(here[name][family])
-		}
-		d.checks = append(d.checks, check)
+// healthCheckOf is the health check of a Service that is to have one: its load
+// balancer is to choose nodes with local endpoints. nil: there is none. The ports
+// have their endpoints.
+func (d *desired) healthCheckOf(s *corev1.Service) *healthCheck {
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer || externalPolicy(s) != ExternalLocal {
+		return nil
 	}
+	if s.Spec.HealthCheckNodePort == 0 {
+		d.problem(s.Namespace, s.Name, "NoHealthCheckNodePort",
+			"externalTrafficPolicy is Local and there is no healthCheckNodePort: the load balancer cannot know which nodes have endpoints")
+		return nil
+	}
+	check := &healthCheck{serviceName{s.Namespace, s.Name}, uint16(s.Spec.HealthCheckNodePort), map[Family]int{}}
+	here := d.readyHere()
+	for _, ip := range d.clusterIPs(s) {
+		family := familyOf(ip)
+		check.local[family] = len(here[family])
+	}
+	return check
 }
 
 // readyHere are the addresses of ready endpoints on this node.
-func (d *desired) readyHere() map[serviceName]map[Family]map[netip.Addr]bool {
-	here := map[serviceName]map[Family]map[netip.Addr]bool{}
+func (d *desired) readyHere() map[Family]map[netip.Addr]bool {
+	here := map[Family]map[netip.Addr]bool{IPv4: {}, IPv6: {}}
 	for _, p := range d.ports {
-		if len(p.Local.Endpoints) == 0 || p.Local.Terminating {
+		if p.Local.Terminating {
 			continue
 		}
-		name := serviceName{p.Namespace, p.Name}
-		if here[name] == nil {
-			here[name] = map[Family]map[netip.Addr]bool{IPv4: {}, IPv6: {}}
-		}
 		for _, e := range p.Local.Endpoints {
-			here[name][p.Family][e.Addr.Addr()] = true
+			here[p.Family][e.Addr.Addr()] = true
 		}
 	}
 	return here

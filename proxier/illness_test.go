@@ -55,7 +55,7 @@ func TestWhatIsGoneIsNotMeasured(t *testing.T) {
 	s.set(with(service("web", vip), newBackend(t).addr)...)
 	s.settled(1, 1)
 	var l *listener
-	for _, p := range s.proxier.seen.Load().ports {
+	for _, p := range s.proxier.seen.Load().ports() {
 		l = p.listener
 	}
 	s.set()
@@ -219,7 +219,7 @@ func TestRefusalsOfEndpointsThatHaveLeftAreForgotten(t *testing.T) {
 	s.set(datagramsTo("dns", vip, stays, leaves.addr)...)
 	s.answered(vip)
 	s.settled(1, 2)
-	l := s.proxier.seen.Load().ports[0].listener
+	l := s.proxier.seen.Load().ports()[0].listener
 	leaves.crash()
 	s.eventually("a refusal", func() error {
 		ask(vip, 100*time.Millisecond)

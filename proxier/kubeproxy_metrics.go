@@ -159,14 +159,13 @@ func (m *kubeMetrics) setPending() {
 
 // noLocalEndpoints counts the ports whose policy keeps clients from endpoints
 // that there are on other nodes.
-func (m *kubeMetrics) noLocalEndpoints(ports []Port) {
+func (m *kubeMetrics) noLocalEndpoints(ports []*Port) {
 	type where struct {
 		policy Policy
 		family Family
 	}
 	counts := map[where]int{}
-	for i := range ports {
-		p := &ports[i]
+	for _, p := range ports {
 		if len(p.Local.Endpoints) > 0 || len(p.Cluster.Endpoints) == 0 {
 			continue
 		}

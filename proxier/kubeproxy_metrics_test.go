@@ -173,8 +173,8 @@ func TestTimestamps(t *testing.T) {
 
 func TestPortsWithoutLocalEndpoints(t *testing.T) {
 	some := Eligible{Endpoints: []balancer.Endpoint{{Addr: netip.MustParseAddrPort("10.0.0.1:80")}}}
-	port := func(family Family, cluster, local Eligible, policies ...Policy) Port {
-		p := Port{Key: Key{Family: family}, Cluster: cluster, Local: local}
+	port := func(family Family, cluster, local Eligible, policies ...Policy) *Port {
+		p := &Port{Key: Key{Family: family}, Cluster: cluster, Local: local}
 		for i, policy := range policies {
 			p.Frontends = append(p.Frontends, Frontend{Port: uint16(i), Policy: policy})
 		}
@@ -182,7 +182,7 @@ func TestPortsWithoutLocalEndpoints(t *testing.T) {
 	}
 	registry := prometheus.NewRegistry()
 	m := newKubeMetrics(registry, false, IPv4, IPv6)
-	ports := []Port{
+	ports := []*Port{
 		port(IPv4, some, Eligible{}, Cluster, ExternalLocal, ExternalLocal),
 		port(IPv4, some, Eligible{}, InternalLocal, ExternalLocal),
 		port(IPv6, some, Eligible{}, InternalLocal, Cluster),

@@ -1,7 +1,9 @@
 package proxier
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -30,6 +32,13 @@ func newNodeState(cfg *Config, addresses nodeAddresses, node *corev1.Node, devic
 		n.zone = node.Labels[corev1.LabelTopologyZone]
 	}
 	return n
+}
+
+// same says whether another pass has found the same.
+func (n *nodeState) same(other *nodeState) bool {
+	return maps.EqualFunc(n.addresses.byInterface, other.addresses.byInterface, slices.Equal) &&
+		slices.Equal(n.nodeIPs, other.nodeIPs) && n.zone == other.zone && slices.Equal(n.open, other.open) &&
+		slices.Equal(n.clients.certain, other.clients.certain) && slices.Equal(n.clients.pods, other.clients.pods)
 }
 
 // primary is the node's own address in a family; invalid if there is none.

@@ -141,8 +141,8 @@ func TestParsePrefix(t *testing.T) {
 
 // A network plugin that does not care for podCIDRs is noticed once.
 func TestStrayPods(t *testing.T) {
-	port := func(addr string) []Port {
-		return []Port{{Local: Eligible{Endpoints: []balancer.Endpoint{{Addr: netip.MustParseAddrPort(addr)}}}}}
+	port := func(addr string) []*Port {
+		return []*Port{{Local: Eligible{Endpoints: []balancer.Endpoint{{Addr: netip.MustParseAddrPort(addr)}}}}}
 	}
 	for _, c := range []struct {
 		mode, cidr, endpoint string

@@ -39,6 +39,8 @@ func (w *watched) stop(context.Context) error {
 	return nil
 }
 
+func (w *watched) remove(context.Context) error { return nil }
+
 func (w *watched) look(step string) {
 	for _, addr := range w.ask {
 		state := "refuses"

@@ -209,7 +209,7 @@ func TestDatagramsFromOwnAddressesAreDropped(t *testing.T) {
 	}
 	defer conn.Close()
 	client := netip.MustParseAddrPort(conn.LocalAddr().String())
-	s.proxier.data.served.Store(&served{claims: map[claim]ServicePort{{client.Addr(), client.Port(), IPv4, "tcp"}: {}}})
+	s.proxier.data.served.Store(&served{claims: &claims{by: map[claim]*wish{{client.Addr(), client.Port(), IPv4, "tcp"}: {}}}})
 	if _, err := askAgain(conn, patience); err != nil {
 		t.Errorf("an address that is ours for TCP: %v", err)
 	}
@@ -219,7 +219,7 @@ func TestDatagramsFromOwnAddressesAreDropped(t *testing.T) {
 	}
 	defer other.Close()
 	client = netip.MustParseAddrPort(other.LocalAddr().String())
-	s.proxier.data.served.Store(&served{claims: map[claim]ServicePort{{client.Addr(), client.Port(), IPv4, "udp"}: {}}})
+	s.proxier.data.served.Store(&served{claims: &claims{by: map[claim]*wish{{client.Addr(), client.Port(), IPv4, "udp"}: {}}}})
 	other.Write([]byte("who?"))
 	s.eventually("a dropped datagram", func() error {
 		if n := s.dropped(observe.DropLoop); n != 1 {

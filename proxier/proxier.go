@@ -32,7 +32,19 @@ type Proxier struct {
 	flows    *staleFlows
 	reporter reporter
 
+	planner   *planner
+	ports     turnover[*Port]
+	lastNode  *nodeState
 	listeners map[Key]*listener
+	serving   []*listener       // without those that are gone, sorted; never changed, but replaced
+	gone      map[Key]*listener // of no Port any more, but rules may still lead to them
+	restless  map[*Port]*restless
+	updated   []*listener     // since their rules have been written
+	own       map[uint16]bool // ports that the capture listens on
+	sockets   int             // that listen
+	flowsTo   datagrams       // of the last pass
+	stray     []Problem       // the same
+	wakened   bool            // by somebody who called wake
 	shared    map[ServicePort]*sharedPort
 	unused    []*socket     // of no use, but rules may still lead to them
 	draining  []*listener   // closed, but with connections left
@@ -56,7 +68,10 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		cfg: cfg, node: node,
 		records:   observe.NewLog(cfg.Log),
 		reporter:  reporter{log: cfg.Log, event: cfg.Source.Event},
+		planner:   newPlanner(),
 		listeners: map[Key]*listener{},
+		gone:      map[Key]*listener{},
+		restless:  map[*Port]*restless{},
 		shared:    map[ServicePort]*sharedPort{},
 		woken:     make(chan struct{}, 1),
 		ready:     make(chan struct{}),
@@ -171,6 +186,7 @@ func (p *Proxier) loop(ctx context.Context) {
 				continue
 			}
 		case <-p.woken:
+			p.wakened = true
 		case <-timer.C:
 			p.node.refresh()
 			verified = time.Time{}

@@ -206,7 +206,6 @@ func TestBrokenServiceHarmsNoOther(t *testing.T) {
 	objects := with(service("web", vip), b.addr)
 	objects = append(objects,
 		service("address-in-use", testVIP(2)),
-		service("not-local", "192.0.2.77:8080"),
 		service("web-again", vip),
 		notAnIP)
 	s.set(objects...)
@@ -216,7 +215,7 @@ func TestBrokenServiceHarmsNoOther(t *testing.T) {
 		defer s.mu.Unlock()
 		all := strings.Join(s.events, "\n")
 		for _, want := range []string{
-			"default/address-in-use CannotListen", "default/not-local CannotListen", "cannot assign requested address",
+			"default/address-in-use CannotListen",
 			"default/web-again AddressTaken", "default/not-an-ip BadAddress",
 		} {
 			if !strings.Contains(all, want) {

@@ -3,7 +3,6 @@ package proxier
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -27,29 +26,38 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	p.health.Node(objects.Node, objects.ExpectsNode)
 	p.kube.began(objects)
 	node := newNodeState(&p.cfg, p.node.addresses(), objects.Node, p.source.device)
-	d := desire(objects, p.facts(node))
-	d.ports = slices.DeleteFunc(d.ports, func(port Port) bool { return !slices.Contains(p.data.capture.families(), port.Family) })
+	d := p.planner.desire(objects, p.facts(node))
 	node.open = d.openPorts()
+	node, again := p.knownNode(node)
 	p.data.clients.Store(node.clients)
 	p.data.served.Store(&d.served)
 
-	change := p.prepare(d.ports, node)
-	p.data.served.Store(d.served.on(p.data.capture.own())) // with the ports that are new, before any rule leads there
-	served := p.served(change.gone)
-	failed := p.data.capture.apply(ctx, served, node, verify)
-	settled := p.flows.forget(p.datagrams(served, node), node.addresses.all(), failed)
-	closed := p.settle(served, change, failed)
-	p.seen.Store(newSeen(d, served))
+	change := p.prepare(p.captured(d.ports), node, again || verify)
+	if change.touched {
+		p.own = p.data.capture.own()
+	}
+	p.data.served.Store(d.served.on(p.own)) // with the ports that are new, before any rule leads there
+	failed := p.data.capture.apply(ctx, p.serving, node, verify)
+	settled := p.flows.forget(p.datagrams(p.serving, node, change.datagrams), node.addresses.all(), failed)
+	closed := p.settle(change, failed)
+	p.seen.Store(&seen{d, p.serving})
 	p.wakeAfter(sooner(change.next, p.drainGone()))
-	p.data.connections.makeRoom(countSockets(served))
+	if change.touched || closed {
+		p.own, p.sockets = p.data.capture.own(), countSockets(p.serving)
+	}
+	p.data.connections.makeRoom(p.sockets)
 	p.data.whole.Changed()
 
-	problems := slices.Concat(d.problems, change.problems, p.strayPods(d.ports, node), p.syncChecks(d.checks, node), p.failures(failed), p.source.problems(p.cfg.NodeName))
+	if change.ports || again {
+		p.kube.noLocalEndpoints(p.ports.last)
+		p.stray = p.strayPods(p.ports.last, node)
+	}
+	problems := slices.Concat(d.problems, change.problems, p.stray, p.syncChecks(d.checks, node), p.failures(failed), p.source.problems(p.cfg.NodeName))
 	if ctx.Err() == nil {
 		p.reporter.report(problems)
 	}
-	p.measure(d.ports, time.Since(start), failed)
-	p.metrics.pass(time.Since(start), len(failed) == 0, len(served), problems)
+	p.measure(time.Since(start), failed)
+	p.metrics.pass(time.Since(start), len(failed) == 0, len(p.serving), problems)
 	if len(failed) > 0 {
 		p.health.Synced(p.written(failed)...)
 		return min(retryAfter, p.cfg.SyncPeriod)
@@ -75,27 +83,114 @@ const (
 
 // change is what a pass does to the listeners, before the kernel follows.
 type change struct {
-	gone     map[Key]*listener // of no Port any more
-	unused   []*socket         // they must outlive their rules
-	missing  bool              // some socket could not be had
-	next     time.Duration     // when a listener wants to be updated again; 0: not by itself
-	problems []Problem
+	ports     bool          // some Port is not what it was
+	touched   bool          // some listener was updated, or is gone
+	datagrams bool          // such a one of UDP
+	unused    []*socket     // they must outlive their rules
+	missing   bool          // some socket could not be had
+	next      time.Duration // when a listener wants to be updated again; 0: not by itself
+	problems  []Problem
 }
 
-// prepare brings the listeners of all ports up to date.
-func (p *Proxier) prepare(ports []Port, node *nodeState) change {
-	c := change{gone: maps.Clone(p.listeners)}
-	for i := range ports {
-		port := &ports[i]
-		delete(c.gone, port.Key)
-		unused, next, errs := p.servePort(port, node)
-		c.unused, c.next = append(c.unused, unused...), sooner(c.next, next)
-		for _, err := range errs {
-			c.missing = true
-			c.problems = append(c.problems, Problem{serviceRef(port.Namespace, port.Name), "CannotListen", fmt.Sprintf("%s: %v", port.Key, err)})
+// restless is a listener with work to do though its Port stays as it is.
+type restless struct {
+	listener *listener
+	at       time.Time // when it wants to be updated again; zero: not by time
+	missing  bool      // some socket could not be had
+}
+
+// isDue says whether it is to be updated now. wakened: something has happened that
+// no object tells, perhaps to this listener.
+func (r *restless) isDue(port *Port, now time.Time, wakened bool) bool {
+	return r.missing || !r.at.IsZero() && !now.Before(r.at) ||
+		wakened && port.Protocol == udpProtocol || // sessions move when an endpoint is ill or well again
+		port.Settings.Drain.Asked() && r.listener.active.Load() > 0 || // some of its connections may have to end
+		port.Affinity > 0 // how many clients it remembers is measured
+}
+
+// isRestless says whether a listener may have work to do between changes.
+func (r *restless) isRestless(port *Port) bool {
+	return r.missing || !r.at.IsZero() || port.Protocol == udpProtocol || port.Settings.Drain.Asked() || port.Affinity > 0
+}
+
+// prepare brings the listeners up to date whose Ports have changed, or that have
+// something else to do; with all every one.
+func (p *Proxier) prepare(ports []*Port, node *nodeState, all bool) (c change) {
+	came, went := p.ports.update(ports)
+	c.ports = len(came)+len(went) > 0
+	p.retire(came, went, &c)
+	now, wakened := time.Now(), p.wakened
+	p.wakened = false
+	update := came
+	if all {
+		update = ports
+	} else {
+		for port, r := range p.restless {
+			if r.isDue(port, now, wakened) {
+				update = append(update, port)
+			}
+		}
+	}
+	var joined []*listener
+	for _, port := range update {
+		joins := p.listeners[port.Key] == nil || p.gone[port.Key] != nil
+		delete(p.gone, port.Key)
+		l := p.updatePort(port, node, now, &c)
+		if joins {
+			joined = append(joined, l)
+		}
+	}
+	p.serving = merged(p.serving, nil, joined, func(a, b *listener) int { return compareKeys(a.key, b.key) })
+	for _, r := range p.restless {
+		if !r.at.IsZero() {
+			c.next = sooner(c.next, max(1, r.at.Sub(now)))
 		}
 	}
 	return c
+}
+
+// retire notes which listeners are of no Port any more. They go when nothing leads to
+// them.
+func (p *Proxier) retire(came, went []*Port, c *change) {
+	if len(went) == 0 {
+		return
+	}
+	stay := make(map[Key]bool, len(came))
+	for _, port := range came {
+		stay[port.Key] = true
+	}
+	var left []*listener
+	for _, port := range went {
+		delete(p.restless, port)
+		if l := p.listeners[port.Key]; !stay[port.Key] {
+			p.gone[port.Key] = l
+			left = append(left, l)
+			c.touched, c.datagrams = true, c.datagrams || port.Protocol == udpProtocol
+		}
+	}
+	p.serving = merged(p.serving, left, nil, nil)
+}
+
+// updatePort brings the listener of a Port up to date and notes what it leaves to do.
+func (p *Proxier) updatePort(port *Port, node *nodeState, now time.Time, c *change) *listener {
+	unused, next, errs := p.servePort(port, node)
+	l := p.listeners[port.Key]
+	c.touched, c.datagrams = true, c.datagrams || port.Protocol == udpProtocol
+	c.unused = append(c.unused, unused...)
+	for _, err := range errs {
+		c.missing = true
+		c.problems = append(c.problems, Problem{serviceRef(port.Namespace, port.Name), "CannotListen", fmt.Sprintf("%s: %v", port.Key, err)})
+	}
+	p.updated = append(p.updated, l)
+	r := &restless{listener: l, missing: len(errs) > 0}
+	if next > 0 {
+		r.at = now.Add(next)
+	}
+	delete(p.restless, port)
+	if r.isRestless(port) {
+		p.restless[port] = r
+	}
+	return l
 }
 
 // servePort brings the listener of a Port up to date, making it if need be. The
@@ -120,29 +215,38 @@ func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, next
 	return unused, next, errs
 }
 
-// served lists the listeners that stay, in a stable order.
-func (p *Proxier) served(gone map[Key]*listener) []*listener {
-	var list []*listener
-	for key, l := range p.listeners {
-		if gone[key] == nil {
-			list = append(list, l)
-		}
+// captured are the ports of the families that are served.
+func (p *Proxier) captured(ports []*Port) []*Port {
+	families := p.data.capture.families()
+	other := func(port *Port) bool { return !slices.Contains(families, port.Family) }
+	if !slices.ContainsFunc([]Family{IPv4, IPv6}, func(f Family) bool { return !slices.Contains(families, f) }) {
+		return ports
 	}
-	slices.SortFunc(list, func(a, b *listener) int { return compareKeys(a.key, b.key) })
-	return list
+	return slices.DeleteFunc(slices.Clone(ports), other)
+}
+
+// knownNode is the state of the node that the last pass had, if that is the same, and
+// whether it is another one.
+func (p *Proxier) knownNode(node *nodeState) (known *nodeState, again bool) {
+	if p.lastNode == nil || !p.lastNode.same(node) {
+		p.lastNode, again = node, true
+	}
+	return p.lastNode, again
 }
 
 // settle ends what nothing leads to any more, in the families that the capture
 // did not fail for, and tells whether that closed a socket. Connections already
 // accepted go on, as Kubernetes promises.
-func (p *Proxier) settle(served []*listener, c change, failed map[Family]error) (closed bool) {
+func (p *Proxier) settle(c change, failed map[Family]error) (closed bool) {
 	unused := c.unused
-	for _, l := range served {
+	p.updated = slices.DeleteFunc(p.updated, func(l *listener) bool {
 		if failed[l.key.Family] == nil {
 			l.applied()
+			return true
 		}
-	}
-	for key, l := range c.gone {
+		return false
+	})
+	for key, l := range p.gone {
 		if failed[key.Family] != nil {
 			continue
 		}
@@ -150,6 +254,7 @@ func (p *Proxier) settle(served []*listener, c change, failed map[Family]error) 
 		l.sockets = nil
 		l.retire()
 		delete(p.listeners, key)
+		delete(p.gone, key)
 		p.draining = append(p.draining, l)
 	}
 	p.unused = slices.DeleteFunc(append(p.unused, unused...), func(s *socket) bool {
@@ -187,7 +292,7 @@ func (p *Proxier) forgetDrained() {
 func (p *Proxier) facts(node *nodeState) facts {
 	return facts{
 		nodeName: p.cfg.NodeName, zone: node.zone, nodeIPs: node.nodeIPs,
-		local: node.addresses.all(), own: p.data.capture.own(),
+		local: node.addresses.all(), own: p.own,
 		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints,
 		defaults: p.cfg.Service, policies: p.cfg.policyNames(), forbidden: p.cfg.IgnoreAnnotations,
 	}
@@ -208,8 +313,7 @@ func (p *Proxier) written(failed map[Family]error) (families []corev1.IPFamily) 
 	return ipFamilies(slices.DeleteFunc(p.data.capture.families(), func(f Family) bool { return failed[f] != nil }))
 }
 
-func (p *Proxier) measure(ports []Port, took time.Duration, failed map[Family]error) {
-	p.kube.noLocalEndpoints(ports)
+func (p *Proxier) measure(took time.Duration, failed map[Family]error) {
 	for _, family := range p.data.capture.families() {
 		p.kube.ended(family, took, failed[family])
 		for table, n := range p.data.capture.rules(family) {

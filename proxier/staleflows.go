@@ -38,8 +38,13 @@ func newStaleFlows(log logrus.FieldLogger, metrics *kubeMetrics, families []Fami
 // that it is redirected to.
 type datagrams map[Family]map[conntrack.Destination][]uint16
 
-func (p *Proxier) datagrams(served []*listener, node *nodeState) datagrams {
+// They are those of the last pass unless something has changed.
+func (p *Proxier) datagrams(served []*listener, node *nodeState, changed bool) datagrams {
+	if p.flowsTo != nil && !changed {
+		return p.flowsTo
+	}
 	d := datagrams{}
+	p.flowsTo = d
 	for _, family := range p.data.capture.families() {
 		d[family] = map[conntrack.Destination][]uint16{}
 	}

@@ -79,7 +79,7 @@ func (p *Proxier) Status() Status {
 	default:
 	}
 	if seen := p.seen.Load(); seen != nil {
-		s.Ports = len(seen.ports)
+		s.Ports = len(seen.serving)
 	}
 	return s
 }
@@ -92,7 +92,7 @@ func (p *Proxier) Endpoints(namespace, service string) []ServicePortStatus {
 	if seen == nil {
 		return list
 	}
-	for _, s := range seen.ports {
+	for _, s := range seen.ports() {
 		if (namespace == "" || namespace == s.key.Namespace) && (service == "" || service == s.key.Name) {
 			list = append(list, newPortView(seen.desired, s).status())
 		}
@@ -125,7 +125,7 @@ func (p *Proxier) showEndpoints(q url.Values) (any, error) {
 // is never changed, or is safe for concurrent use.
 type seen struct {
 	*desired
-	ports []seenPort
+	serving []*listener
 }
 
 type seenPort struct {
@@ -133,12 +133,13 @@ type seenPort struct {
 	*state
 }
 
-func newSeen(d *desired, served []*listener) *seen {
-	s := &seen{desired: d, ports: make([]seenPort, 0, len(served))}
-	for _, l := range served {
+// ports are those that are served, as they are now.
+func (s *seen) ports() []seenPort {
+	list := make([]seenPort, 0, len(s.serving))
+	for _, l := range s.serving {
 		if now := l.current.Load(); now != nil {
-			s.ports = append(s.ports, seenPort{l, now})
+			list = append(list, seenPort{l, now})
 		}
 	}
-	return s
+	return list
 }

@@ -239,6 +239,9 @@ func TestConnectionsOfEndpointsAreCounted(t *testing.T) {
 	}
 	connections := func(addr netip.AddrPort) error {
 		want, status := len(clients), s.proxier.Endpoints("", "")
+		if len(status) == 0 {
+			return errors.New("the pass is not over")
+		}
 		for _, e := range status[0].Endpoints {
 			if e.Address == addr.String() && *e.Connections == want {
 				return nil

@@ -11,7 +11,7 @@ import (
 // strayPods tells of endpoints on this node whose addresses are none of those
 // that its pods should have. A network plugin with an address management of its
 // own has such; clients at such addresses are not known as pods of this node.
-func (p *Proxier) strayPods(ports []Port, node *nodeState) []Problem {
+func (p *Proxier) strayPods(ports []*Port, node *nodeState) []Problem {
 	wanted := p.cfg.ReturnMark != iptables.Mark{}
 	if !wanted || p.cfg.LocalPods.Mode != "" && p.cfg.LocalPods.Mode != "NodeCIDR" {
 		return nil

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/usher-proxy/usher/proxier/policyroute"
 )
 
 // streamSocket is one bound TCP socket. It keeps its port, and its one file, whatever
@@ -26,10 +28,12 @@ type streamSocket struct {
 // somebody else listens there.
 func openStream(addr netip.AddrPort) (*streamSocket, error) {
 	s := &streamSocket{addr: addr}
+	var denied error
 	// As only listen(2) finds out whether somebody else listens, it listens for a moment.
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		return errors.Join(c.Control(func(fd uintptr) {
 			s.fd = int(fd)
+			denied = policyroute.AllowForeign(s.fd, addr.Addr())
 			err = spare(s.fd)
 		}), err)
 	}}
@@ -40,7 +44,7 @@ func openStream(addr netip.AddrPort) (*streamSocket, error) {
 	}
 	ln, err := config.Listen(context.Background(), network, addr.String())
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		return nil, op.Err // whoever asked knows the address
+		return nil, policyroute.Explain(op.Err, denied) // whoever asked knows the address
 	}
 	if err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ func (a *asked) answer(*Port, *socket, *nodeState) answer { a.answers++; return 
 // renewals tells how often something updates a listener in earnest.
 func renewals(t *testing.T, change func(*Port)) (*listener, *asked, func(port *Port, node *nodeState, now time.Time) (renewed bool, next time.Duration)) {
 	c := newCrowd(t, 0)
-	capture := &asked{capture: bind{}}
+	capture := &asked{capture: &bind{}}
 	c.proxier.data.capture = capture
 	port := crowdPort(0)
 	change(port)

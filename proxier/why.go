@@ -16,7 +16,7 @@ import (
 type portView struct {
 	*desired
 	seenPort
-	all         map[netip.AddrPort]endpoint
+	pool
 	topology    topology
 	sets        []Set // those that clients may get
 	health      map[netip.AddrPort]outlier.Status
@@ -25,12 +25,12 @@ type portView struct {
 
 func newPortView(d *desired, s seenPort) *portView {
 	v := &portView{
-		desired: d, seenPort: s, sets: s.port.sets(), all: map[netip.AddrPort]endpoint{},
+		desired: d, seenPort: s, sets: s.port.sets(), pool: pool{all: map[netip.AddrPort]endpoint{}},
 		health: map[netip.AddrPort]outlier.Status{}, connections: map[netip.AddrPort]int{},
 	}
 	again := &Port{Key: s.key}
-	for _, slice := range d.slices[serviceName{s.key.Namespace, s.key.Name}] {
-		d.addSlice(again, slice, v.all)
+	for _, slice := range d.planner.slicesOf(serviceName{s.key.Namespace, s.key.Name}) {
+		d.addSlice(again, slice, &v.pool)
 	}
 	v.topology = d.topologyOf(v.all)
 	for _, h := range s.listener.health.Status() {

@@ -45,8 +45,8 @@ type API struct {
 	events  *events
 	changed signal
 
-	services cache.SharedIndexInformer
-	slices   cache.SharedIndexInformer
+	services cached[*corev1.Service]
+	slices   cached[*discoveryv1.EndpointSlice]
 	node     cache.SharedIndexInformer // nil without a node name
 
 	nodeRefused chan struct{} // has a value if the Node may not be read
@@ -67,15 +67,15 @@ func NewAPI(c Config) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of the API server %s: %w", apiAddress(a.rest), err)
 	}
-	a.services = a.informer(&corev1.Service{}, resource{
+	a.services.informer = a.informer(&corev1.Service{}, resource{
 		name: "services", client: core, labels: ours.services.String(), fields: notHeadless().String(),
-	}, nil)
-	a.slices = a.informer(&discoveryv1.EndpointSlice{}, resource{
+	}, nil, a.services.changed)
+	a.slices.informer = a.informer(&discoveryv1.EndpointSlice{}, resource{
 		name: "endpointslices", client: discovery, labels: ours.slices.String(),
-	}, nil)
+	}, nil, a.slices.changed)
 	if c.NodeName != "" {
 		own := fields.OneTermEqualSelector(metav1.ObjectNameField, c.NodeName)
-		a.node = a.informer(&corev1.Node{}, resource{name: "nodes", client: core, fields: own.String()}, a.nodeWasRefused)
+		a.node = a.informer(&corev1.Node{}, resource{name: "nodes", client: core, fields: own.String()}, a.nodeWasRefused, func() {})
 	}
 	a.events = newEvents(core, c.NodeName, a.uidOf, c.Log)
 	return a, nil
@@ -96,21 +96,30 @@ func (a *API) clientConfig(given *rest.Config) *rest.Config {
 	return config
 }
 
-func (a *API) informer(example runtime.Object, r resource, onRefused func()) cache.SharedIndexInformer {
+// informer keeps objects of one kind up to date. touched is called after each change
+// of its cache, also if that does not matter.
+func (a *API) informer(example runtime.Object, r resource, onRefused, touched func()) cache.SharedIndexInformer {
 	informer := cache.NewSharedIndexInformer(r.listWatch(a.outages, onRefused), example, 0, nil)
 	// Neither can fail before the informer runs.
 	_ = informer.SetTransform(strip)
 	_ = informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {}) // listWatch has told it
 	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { a.changed.send() },
+		AddFunc: func(any) {
+			touched()
+			a.changed.send()
+		},
 		UpdateFunc: func(before, after any) {
+			touched()
 			if matters(before, after) {
 				a.changed.send()
 			}
 		},
 		// Also called with a cache.DeletedFinalStateUnknown, for an object that
 		// went while the API server was away: it is out of the cache either way.
-		DeleteFunc: func(any) { a.changed.send() },
+		DeleteFunc: func(any) {
+			touched()
+			a.changed.send()
+		},
 	})
 	return informer
 }
@@ -138,14 +147,14 @@ func (a *API) Run(ctx context.Context) error {
 
 func (a *API) informers() []cache.SharedIndexInformer {
 	if a.node == nil {
-		return []cache.SharedIndexInformer{a.services, a.slices}
+		return []cache.SharedIndexInformer{a.services.informer, a.slices.informer}
 	}
-	return []cache.SharedIndexInformer{a.services, a.slices, a.node}
+	return []cache.SharedIndexInformer{a.services.informer, a.slices.informer, a.node}
 }
 
 // awaitLists makes the state complete once it is.
 func (a *API) awaitLists(ctx context.Context) {
-	for _, informer := range []cache.SharedIndexInformer{a.services, a.slices} {
+	for _, informer := range []cache.SharedIndexInformer{a.services.informer, a.slices.informer} {
 		select {
 		case <-ctx.Done():
 			return
@@ -158,10 +167,9 @@ func (a *API) awaitLists(ctx context.Context) {
 	a.complete.Store(true)
 	a.changed.send()
 
-	services := list[*corev1.Service](a.services)
 	a.log.Infof("the API server %s has %d Services to serve, and %d EndpointSlices",
-		apiAddress(a.rest), len(services), len(list[*discoveryv1.EndpointSlice](a.slices)))
-	if kubernetes, ok, _ := a.services.GetStore().GetByKey("default/kubernetes"); ok {
+		apiAddress(a.rest), len(a.services.objects()), len(a.slices.objects()))
+	if kubernetes, ok, _ := a.services.informer.GetStore().GetByKey("default/kubernetes"); ok {
 		warnIfOwnService(a.rest, kubernetes.(*corev1.Service), a.log)
 	}
 }
@@ -192,8 +200,8 @@ func (a *API) Objects() (Objects, bool) {
 		return Objects{}, false
 	}
 	objects := Objects{
-		Services: list[*corev1.Service](a.services),
-		Slices:   list[*discoveryv1.EndpointSlice](a.slices),
+		Services: a.services.objects(),
+		Slices:   a.slices.objects(),
 
 		ExpectsNode: a.node != nil,
 	}
@@ -207,9 +215,9 @@ func (a *API) Objects() (Objects, bool) {
 
 // list returns what an informer's cache holds.
 func list[T any](informer cache.SharedIndexInformer) []T {
-	cached := informer.GetStore().List()
-	typed := make([]T, len(cached))
-	for i, object := range cached {
+	all := informer.GetStore().List()
+	typed := make([]T, len(all))
+	for i, object := range all {
 		typed[i] = object.(T)
 	}
 	return typed
@@ -221,16 +229,16 @@ func (a *API) Event(about Ref, reason, message string) { a.events.add(about, rea
 // uidOf returns the UID of an object in the caches, without which "kubectl
 // describe" does not find its events.
 func (a *API) uidOf(about Ref) types.UID {
-	var cached any
+	var found any
 	switch {
 	case about.Kind == "Service":
-		cached, _, _ = a.services.GetStore().GetByKey(about.Namespace + "/" + about.Name)
+		found, _, _ = a.services.informer.GetStore().GetByKey(about.Namespace + "/" + about.Name)
 	case about.Kind == "EndpointSlice":
-		cached, _, _ = a.slices.GetStore().GetByKey(about.Namespace + "/" + about.Name)
+		found, _, _ = a.slices.informer.GetStore().GetByKey(about.Namespace + "/" + about.Name)
 	case about.Kind == "Node" && a.node != nil:
-		cached, _, _ = a.node.GetStore().GetByKey(about.Name)
+		found, _, _ = a.node.GetStore().GetByKey(about.Name)
 	}
-	if object, ok := cached.(metav1.Object); ok {
+	if object, ok := found.(metav1.Object); ok {
 		return object.GetUID()
 	}
 	return ""

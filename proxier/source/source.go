@@ -28,8 +28,9 @@ type Source interface {
 
 // Objects is everything that the desired state is computed from, in no
 // particular order. The objects are shared with the caches: nobody may change
-// them. An object that is changed is replaced by another one, with another
-// resourceVersion.
+// them, nor the lists. An object that is changed is replaced by another one, with
+// another resourceVersion, and its list by another list: who has seen a pointer
+// knows what it leads to, and who has seen a list what is in it.
 type Objects struct {
 	Services []*corev1.Service
 	Slices   []*discoveryv1.EndpointSlice

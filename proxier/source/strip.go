@@ -13,25 +13,14 @@ import (
 func strip(decoded any) (any, error) {
 	switch o := decoded.(type) {
 	case *corev1.Service:
-		stripMeta(&o.ObjectMeta)
-		o.Status.Conditions = nil
+		stripService(o)
 	case *discoveryv1.EndpointSlice:
-		stripMeta(&o.ObjectMeta)
-		o.OwnerReferences = nil
-		for i := range o.Endpoints {
-			o.Endpoints[i].DeprecatedTopology = nil
-		}
+		stripSlice(o)
 	case *corev1.Node:
-		stripMeta(&o.ObjectMeta)
-		o.Annotations = nil
+		stripMeta(&o.ObjectMeta, func(string) bool { return false })
 		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses}
 	}
 	return decoded, nil
-}
-
-func stripMeta(m *metav1.ObjectMeta) {
-	m.ManagedFields = nil
-	delete(m.Annotations, corev1.LastAppliedConfigAnnotation)
 }
 
 // matters reports whether an update needs a new look at the state. A relist

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/policyroute"
 )
 
 // Socket is one address that clients send to. It has it as long as it lives, and
@@ -70,7 +71,7 @@ func bind(addr netip.AddrPort, mark int, shared bool) (fd int, err error) {
 		err = errors.Join(err, share(fd, 1))
 	}
 	if err == nil {
-		err = os.NewSyscallError("bind", unix.Bind(fd, to))
+		err = policyroute.Bind(fd, to)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -84,16 +85,26 @@ func share(fd, value int) error {
 	return os.NewSyscallError("setsockopt SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, value))
 }
 
-// connectToItself makes a socket deaf to everybody else.
+// connectToItself makes a socket deaf to everybody else. An address that nothing leads to
+// yet is connected to loopback, which does as well.
 func connectToItself(fd int, addr netip.AddrPort) error {
 	if addr.Addr().IsUnspecified() {
-		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		if addr.Addr().Is6() {
-			loopback = netip.IPv6Loopback()
-		}
-		addr = netip.AddrPortFrom(loopback, addr.Port())
+		return connectToLoopback(fd, addr)
 	}
 	_, to := sockaddr(addr)
+	err := unix.Connect(fd, to)
+	if err == unix.ENETUNREACH || err == unix.EHOSTUNREACH {
+		return connectToLoopback(fd, addr)
+	}
+	return os.NewSyscallError("connect", err)
+}
+
+func connectToLoopback(fd int, addr netip.AddrPort) error {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if addr.Addr().Is6() {
+		loopback = netip.IPv6Loopback()
+	}
+	_, to := sockaddr(netip.AddrPortFrom(loopback, addr.Port()))
 	return os.NewSyscallError("connect", unix.Connect(fd, to))
 }
 

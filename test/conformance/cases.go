@@ -23,6 +23,8 @@ type Case struct {
 	// Reference says why the case is not one for kube-proxy: what it does
 	// otherwise, or cannot do. Empty if it passes.
 	Reference string
+	// Netfilter says what of the case exists only with iptables capture, empty if nothing.
+	Netfilter string
 	run       func(*World)
 }
 
@@ -84,6 +86,8 @@ func runCase(t *testing.T, w *World, c Case) (what, why string) {
 	switch {
 	case w.proxy.Reference() && c.Reference != "":
 		return skipped, c.Reference
+	case c.Netfilter != "" && withoutNetfilter(w.proxy):
+		return skipped, c.Netfilter
 	case c.run == nil && c.Open != "":
 		return open, c.Open
 	case c.run == nil:
@@ -103,6 +107,12 @@ func runCase(t *testing.T, w *World, c Case) (what, why string) {
 		return open, c.Open + "; the rest passes"
 	}
 	return passed, ""
+}
+
+// withoutNetfilter tells whether a proxy captures without rules of iptables.
+func withoutNetfilter(p Proxy) bool {
+	u, ok := p.(Usher)
+	return ok && u.Capture == "bind"
 }
 
 // report logs the results as a table and puts them where the environment says.

@@ -14,6 +14,12 @@ func TestWithManifests(t *testing.T) {
 	Run(t, NewWorld(t), "usher (manifests)", store, Usher{Source: "--manifests=" + store.Folder})
 }
 
+// Bound addresses serve like redirected ones, but for the cases that need netfilter.
+func TestWithManifestsBind(t *testing.T) {
+	store := NewManifests(t)
+	Run(t, NewWorld(t), "usher (bind)", store, Usher{Source: "--manifests=" + store.Folder, Capture: "bind"})
+}
+
 // The list has every number once.
 func TestNumbers(t *testing.T) {
 	for i, c := range Cases() {

@@ -15,10 +15,10 @@ var filters = []Case{
 	{Number: 12, Name: "only pods that have failed: refused", run: failedPods},
 	{Number: 13, Name: "a Service deleted and made again", run: recreated},
 	{Number: 14, Name: "a Service of another proxy, by label, is never served", run: otherProxy},
-	{Number: 15, Name: "that label toggled on a live Service", run: otherProxyToggled},
+	{Number: 15, Name: "that label toggled on a live Service", Netfilter: "it looks at the rules of iptables", run: otherProxyToggled},
 	{Number: 16, Name: "a slice labelled headless does not count", run: headlessSlice},
 	{Number: 17, Name: "headless and ExternalName Services are not served", run: withoutClusterIP},
-	{Number: 18, Name: "a Service changes its type, to ExternalName and back", run: typeChanges},
+	{Number: 18, Name: "a Service changes its type, to ExternalName and back", Netfilter: "it looks at the rules of iptables", run: typeChanges},
 }
 
 // failedPods has the slices of pods that fail: the controller leaves them out,

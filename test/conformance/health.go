@@ -25,7 +25,7 @@ var health = []Case{
 	{Number: 63, Name: "healthCheckNodePort tells local endpoints", run: healthCheck},
 	{Number: 64, Name: "terminating pods fail the health check while they are served", run: healthCheckTerminating},
 	{Number: 65, Name: "the health check follows the traffic policy", run: healthCheckPolicy},
-	{Number: 66, Name: "a proxy that is stalled says so", run: healthStalled},
+	{Number: 66, Name: "a proxy that is stalled says so", Netfilter: "it holds the lock of iptables", run: healthStalled},
 	{Number: 67, Name: "a node that is about to go", run: healthOfLeavingNode},
 	{Number: 68, Name: "the well-known addresses of kube-proxy", run: wellKnown},
 }

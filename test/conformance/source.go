@@ -10,9 +10,9 @@ import (
 
 // source is about the client's address that the backend sees.
 var source = []Case{
-	{Number: 35, Name: "eTP Local keeps the address of a client off the node", run: sourceOfOutside},
-	{Number: 36, Name: "a ClusterIP keeps the address of a client pod", run: sourceToClusterIP},
-	{Number: 37, Name: "eTP Local keeps the address of a pod that calls the load balancer", run: sourceToLoadBalancer},
+	{Number: 35, Name: "eTP Local keeps the address of a client off the node", Netfilter: "the client's address is kept by marks", run: sourceOfOutside},
+	{Number: 36, Name: "a ClusterIP keeps the address of a client pod", Netfilter: "the client's address is kept by marks", run: sourceToClusterIP},
+	{Number: 37, Name: "eTP Local keeps the address of a pod that calls the load balancer", Netfilter: "the client's address is kept by marks", run: sourceToLoadBalancer},
 }
 
 func sourceOfOutside(w *World) {

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,9 +14,10 @@ import (
 	"github.com/usher-proxy/usher/test/usher"
 )
 
-// Usher is usher with the iptables capture.
+// Usher is usher.
 type Usher struct {
-	Source string // flag that says where it reads its objects
+	Source  string // flag that says where it reads its objects
+	Capture string // iptables or bind; empty: iptables
 }
 
 // Reference tells that it is the one under test.
@@ -25,7 +27,7 @@ func (Usher) Reference() bool { return false }
 func (u Usher) Start(t testing.TB, node *netns.Node, o Options) Process {
 	t.Helper()
 	args := []string{
-		u.Source, "--node-name=" + node.Name, "--capture=iptables",
+		u.Source, "--node-name=" + node.Name, "--capture=" + cmp.Or(u.Capture, "iptables"),
 		"--drain-timeout=1s", "--sync-period=" + o.SyncPeriod.String(),
 		"--allow-external-ips=" + externalCIDRv4.String() + "," + externalCIDRv6.String(),
 		"--nodeport-addresses=" + strings.Join(usherNodePorts(o), ","),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier/kubeproxy"
+	"github.com/usher-proxy/usher/proxier/policyroute"
 	"github.com/usher-proxy/usher/proxier/transparent"
 )
 
@@ -18,8 +19,8 @@ func newCleanup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove what a usher or a kube-proxy that did not stop in good order left in the kernel",
-		Long: `cleanup removes usher's iptables chains and the jumps to them, and its policy
-routes, in both address families. It leaves the rules of others alone, and running it twice does no harm.
+		Long: `cleanup removes usher's iptables chains and the jumps to them, its policy routes, and
+its routes to Service addresses, in both address families. It leaves the rules of others alone, and running it twice does no harm.
 Do not run it beside a running usher: that one would write its rules again.
 
 With --kube-proxy it removes what kube-proxy has left instead, and nothing of usher:
@@ -52,6 +53,9 @@ func cleanupAll(cmd *cobra.Command) error {
 	}
 	if err := transparent.Remove(); err != nil {
 		errs = append(errs, fmt.Errorf("remove policy routes: %w", err))
+	}
+	if err := policyroute.Remove(); err != nil {
+		errs = append(errs, fmt.Errorf("remove the routes to Service addresses: %w", err))
 	}
 	return errors.Join(errs...)
 }

@@ -16,11 +16,15 @@ type captureOptions struct {
 	capture   string
 	portRange string
 	mark      string
+	announce  bool
+	anyIP     bool
 }
 
 func (c *captureOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&c.capture, "capture", "auto", "iptables (REDIRECT rules), bind (bind the Service addresses), or auto: iptables if it works")
 	f.StringVar(&c.portRange, "proxy-port-range", "11000-29999", "`ports` of listeners for redirected connections")
+	f.BoolVar(&c.announce, "announce-vips", false, "with bind capture, answer ARP and neighbour discovery for load balancer and external IPs in the node's subnets; on one node of a subnet only")
+	f.BoolVar(&c.anyIP, "any-ip", false, "with bind capture, do without policy routing as on a kernel that has none: Service addresses then lead to every server on this node")
 	f.StringVar(&c.mark, "mark", "0x20/0x20", "packet mark, `value[/mask]`, of usher's own connections, which iptables then leaves alone")
 }
 
@@ -35,7 +39,12 @@ func (c *captureOptions) configure(o *options, cfg *proxier.Config) (err error) 
 			return fmt.Errorf("--%s is about redirected connections: %s=bind has none", name, o.label("capture"))
 		}
 	}
-	cfg.Capture = c.capture
+	for _, name := range []string{"announce-vips", "any-ip"} {
+		if c.capture == "iptables" && o.spoken(name) != nil {
+			return fmt.Errorf("--%s is about bound addresses: %s=iptables has none", name, o.label("capture"))
+		}
+	}
+	cfg.Capture, cfg.AnnounceVIPs, cfg.AnyIP = c.capture, c.announce, c.anyIP
 	if cfg.ProxyPortRange, err = proxier.ParsePortRange(c.portRange); err != nil {
 		return fmt.Errorf("%s: %w", o.label("proxy-port-range"), err)
 	}

@@ -121,6 +121,7 @@ var meanings = []struct {
 	}},
 
 	{"--capture=iptables", func(_ *options, c *proxier.Config) bool { return c.Capture == "iptables" }},
+	{"--capture=bind --announce-vips --any-ip", func(_ *options, c *proxier.Config) bool { return c.AnnounceVIPs && c.AnyIP }},
 	{"--proxy-port-range=5000-5001", func(_ *options, c *proxier.Config) bool {
 		return c.ProxyPortRange == proxier.PortRange{First: 5000, Last: 5001}
 	}},
@@ -329,6 +330,7 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--capture=bind --mark=0x1", "--mark is about redirected connections: --capture=bind has none"},
 		{"--capture=bind --return-mark=0x1", "--return-mark is about redirected connections"},
 		{"--capture=bind --proxy-port-range=1-2", "--proxy-port-range is about redirected connections"},
+		{"--capture=iptables --announce-vips", "--announce-vips is about bound addresses"},
 		{"--proxy-port-range=2-1", "--proxy-port-range: port range"},
 		{"--mark=0", "--mark=0: want VALUE"},
 		{"--mark=0x3/0x1", "--mark=0x3/0x1: want VALUE"},

@@ -11,23 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// generation is a number that is another one when rules have changed. To ask for it
-// costs some microseconds, however many rules there are.
-type generation [3]uint64
+// Generation is another one when rules have changed, whoever has changed them.
+type Generation [3]uint64
 
-// generationOf asks the kernel about the rules that a backend has written. With nf_tables
-// that is the generation of all rules in the network namespace (NFT_MSG_GETGEN in
+// Generation asks the kernel for the present one. That costs some microseconds,
+// however many rules there are. With nf_tables it is the generation of all rules in the network namespace (NFT_MSG_GETGEN in
 // linux/netfilter/nf_tables.h), so every change is seen, also one of somebody else's
 // table. The legacy tables have none: a change is seen if it changes how many rules one
 // of ours has, or their size (IPT_SO_GET_INFO in linux/netfilter_ipv4/ip_tables.h).
-func generationOf(f Family, backend string) (generation, error) {
-	if backend == backendNFT {
+func (t *Table) Generation() (Generation, error) {
+	if t.programs.backend == backendNFT {
 		return nftGeneration()
 	}
-	return legacyGeneration(f)
+	return legacyGeneration(t.family)
 }
 
-func nftGeneration() (g generation, err error) {
+func nftGeneration() (g Generation, err error) {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
 	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
 	answers, err := request.Execute(unix.NETLINK_NETFILTER, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN)
@@ -65,7 +64,7 @@ type tableInfo struct {
 // tableGetInfo is IPT_SO_GET_INFO and IP6T_SO_GET_INFO.
 const tableGetInfo = 64
 
-func legacyGeneration(f Family) (g generation, err error) {
+func legacyGeneration(f Family) (g Generation, err error) {
 	domain, level := unix.AF_INET, unix.SOL_IP
 	if f == IPv6 {
 		domain, level = unix.AF_INET6, unix.SOL_IPV6

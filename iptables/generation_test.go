@@ -8,11 +8,11 @@ import (
 func TestGenerations(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		l := newLab(t, v)
-		now := func() (g generation) {
+		now := func() (g Generation) {
 			t.Helper()
 			var err error
 			l.Do(func() {
-				g, err = generationOf(v.family, map[string]string{"nft": backendNFT, "legacy": backendLegacy}[v.backend])
+				g, err = l.table.Generation()
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -13,6 +13,7 @@ type programs struct {
 	command string // iptables: as go-iptables is told to use it
 	restore string // iptables-restore
 	save    string // iptables-save
+	backend string
 }
 
 // command returns the family's iptables program.
@@ -36,7 +37,7 @@ func findPrograms(ctx context.Context, x execer, command string) (programs, erro
 	for _, prefix := range companions(path, backend) {
 		restore := prefix + "-restore"
 		if found, err := backendOf(ctx, x, restore); err == nil && found == backend {
-			return programs{command: path, restore: restore, save: prefix + "-save"}, nil
+			return programs{command: path, restore: restore, save: prefix + "-save", backend: backend}, nil
 		}
 	}
 	return programs{}, fmt.Errorf("%s-restore of the backend of %s (%s) not found: install it beside", path, path, backend)

@@ -25,6 +25,13 @@ type capture interface {
 	// fails is returned with its error: for it, what was there before is still in
 	// force, and the next pass tries again from the full state.
 	apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error
+	// changed tells cheaply whether somebody else may have changed what apply has put
+	// there, since apply, or since it was asked last.
+	changed() bool
+	// expected is what apply has last wanted to be in the kernel, for people to read.
+	expected() []CapturedBy
+	// differences is what of that is not there, and what is there beyond it.
+	differences(ctx context.Context) ([]RuleDifference, error)
 	// rules counts the iptables rules of a family, by table.
 	rules(Family) map[string]int
 	// redirected are those ports of ours that datagrams to a frontend of the listener are

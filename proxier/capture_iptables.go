@@ -39,6 +39,7 @@ type redirect struct {
 	pass     uint64
 	// ownPorts is what own has told; nil: it has changed since.
 	ownPorts map[uint16]bool
+	drift    drift
 	// denied answers nobody: for clients outside of loadBalancerSourceRanges.
 	denied map[Family]*streamSocket
 }
@@ -49,7 +50,7 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource) (*redir
 	r := &redirect{
 		log: cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*streamSocket{},
 		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
-		rendered: map[*listener]*rendered{},
+		rendered: map[*listener]*rendered{}, drift: drift{seen: map[Family]iptables.Generation{}},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
 		table, err := iptables.New(iptables.Family(family))
@@ -249,6 +250,8 @@ func (r *redirect) own() map[uint16]bool {
 
 func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error {
 	failed := map[Family]error{}
+	r.notice()
+	defer r.remember()
 	changed := r.render(served)
 	for family, table := range r.tables {
 		rules := r.around(family, node)
@@ -271,6 +274,9 @@ func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeStat
 		r.applied[family] = &rules
 		r.source.written(family, rules.Returning)
 		r.ports[family].forgetLast()
+	}
+	if verify && len(failed) == 0 {
+		r.drift.foreign = false
 	}
 	return failed
 }

@@ -14,6 +14,7 @@ import (
 func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 	switch p.cfg.Capture {
 	case "bind":
+		p.captureWhy = "as asked for"
 		p.cfg.Log.Info("capture=bind, as asked for: binding the Service addresses themselves")
 		b, err := p.bind(ctx)
 		return b, 0, err
@@ -22,18 +23,21 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 		if err != nil {
 			return nil, 0, fmt.Errorf("--capture=iptables: %w", err)
 		}
+		p.captureWhy = "as asked for"
 		p.cfg.Log.Info("capture=iptables, as asked for: REDIRECT rules lead to the listeners")
 		return r, r.mark.Value, nil
 	case "auto":
 		r, err := p.redirect(ctx)
 		switch {
 		case errors.Is(err, iptables.ErrUnavailable):
+			p.captureWhy = fmt.Sprintf("because iptables cannot be used: %v", err)
 			p.cfg.Log.WithError(err).Warn("capture=bind, because iptables cannot be used: binding the Service addresses themselves")
 			b, err := p.bind(ctx)
 			return b, 0, err
 		case err != nil: // it could be used, were it not for this
 			return nil, 0, fmt.Errorf("--capture=auto: %w", err)
 		}
+		p.captureWhy = "because it works here"
 		p.cfg.Log.Info("capture=iptables, because it works here: REDIRECT rules lead to the listeners")
 		return r, r.mark.Value, nil
 	}

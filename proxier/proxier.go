@@ -32,26 +32,30 @@ type Proxier struct {
 	flows    *staleFlows
 	reporter reporter
 
-	planner   *planner
-	ports     turnover[*Port]
-	lastNode  *nodeState
-	listeners map[Key]*listener
-	serving   []*listener       // without those that are gone, sorted; never changed, but replaced
-	gone      map[Key]*listener // of no Port any more, but rules may still lead to them
-	restless  map[*Port]*restless
-	updated   []*listener     // since their rules have been written
-	own       map[uint16]bool // ports that the capture listens on
-	sockets   int             // that listen
-	flowsTo   datagrams       // of the last pass
-	stray     []Problem       // the same
-	wakened   bool            // by somebody who called wake
-	shared    map[ServicePort]*sharedPort
-	unused    []*socket     // of no use, but rules may still lead to them
-	draining  []*listener   // closed, but with connections left
-	woken     chan struct{} // receives when there is something to do that no object tells
-	alarm     *time.Timer   // that wakes the loop, nil before the first one
-	ready     chan struct{} // closed after the first successful pass
-	seen      atomic.Pointer[seen]
+	captureWhy string
+	planner    *planner
+	ports      turnover[*Port]
+	lastNode   *nodeState
+	listeners  map[Key]*listener
+	serving    []*listener       // without those that are gone, sorted; never changed, but replaced
+	gone       map[Key]*listener // of no Port any more, but rules may still lead to them
+	restless   map[*Port]*restless
+	updated    []*listener     // since their rules have been written
+	own        map[uint16]bool // ports that the capture listens on
+	sockets    int             // that listen
+	flowsTo    datagrams       // of the last pass
+	stray      []Problem       // the same
+	wakened    bool            // by somebody who called wake
+	shared     map[ServicePort]*sharedPort
+	unused     []*socket     // of no use, but rules may still lead to them
+	draining   []*listener   // closed, but with connections left
+	woken      chan struct{} // receives when there is something to do that no object tells
+	alarm      *time.Timer   // that wakes the loop, nil before the first one
+	asked      chan func()   // what the loop is to do for others between two passes
+	loopEnded  chan struct{} // closed when the loop does nothing any more
+	drifted    bool          // somebody has changed what the capture has in the kernel
+	ready      chan struct{} // closed after the first successful pass
+	seen       atomic.Pointer[seen]
 }
 
 // New checks that the configuration can work on this machine, and changes
@@ -74,6 +78,8 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		restless:  map[*Port]*restless{},
 		shared:    map[ServicePort]*sharedPort{},
 		woken:     make(chan struct{}, 1),
+		asked:     make(chan func()),
+		loopEnded: make(chan struct{}),
 		ready:     make(chan struct{}),
 	}
 	if p.source, err = newClientSource(cfg.NodeName, cfg.ReturnMark); err != nil {
@@ -171,13 +177,24 @@ func (p *Proxier) Run(ctx context.Context) error {
 // or as long as one takes, and every SyncPeriod to mend what drifted, also under
 // steady changes.
 func (p *Proxier) loop(ctx context.Context) {
-	timer := time.NewTimer(p.cfg.SyncPeriod)
+	timer, look := time.NewTimer(p.cfg.SyncPeriod), time.NewTicker(driftLook)
+	defer close(p.loopEnded)
 	defer timer.Stop()
-	verified := time.Now()
+	defer look.Stop()
+	verified, quiet := time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case do := <-p.asked:
+			do()
+			continue
+		case <-look.C:
+			p.drifted = p.drifted || p.data.capture.changed()
+			if !p.drifted || time.Now().Before(quiet) {
+				continue
+			}
+			verified = time.Time{}
 		case <-p.cfg.Source.Changed():
 			p.kube.queued()
 		case <-p.node.changed:
@@ -197,6 +214,10 @@ func (p *Proxier) loop(ctx context.Context) {
 			verified = start
 		}
 		timer.Reset(p.reconcile(ctx, verify))
+		if verify && p.drifted {
+			p.drifted = false
+			quiet = time.Now().Add(driftPause * time.Since(start))
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -204,6 +225,14 @@ func (p *Proxier) loop(ctx context.Context) {
 		}
 	}
 }
+
+// Somebody else may write rules all the time, and to compare all of ours takes a
+// while: a twentieth of the time at most goes into that. The first change after a
+// quiet time is seen within driftLook.
+const (
+	driftLook  = 500 * time.Millisecond
+	driftPause = 20
+)
 
 // shutdown leaves nothing behind: first nothing new is led here, then the sockets
 // go, then the connections, and at last what these needed in the kernel.

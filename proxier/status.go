@@ -11,13 +11,15 @@ import (
 
 // Status is what can be said of a Proxier in short.
 type Status struct {
-	Version     string `json:"version"` // as Config says
-	Node        string `json:"node"`
-	Capture     string `json:"capture"` // iptables or bind
-	Ready       bool   `json:"ready"`   // the first complete state is being served
-	Ports       int    `json:"ports"`   // Service ports that are served, once for each address family
-	Connections int    `json:"connections"`
-	UDPSessions int    `json:"udp_sessions"`
+	Version     string   `json:"version"` // as Config says
+	Node        string   `json:"node"`
+	Capture     string   `json:"capture"` // iptables or bind
+	CaptureWhy  string   `json:"capture_why"`
+	Families    []string `json:"families"` // that are served
+	Ready       bool     `json:"ready"`    // the first complete state is being served
+	Ports       int      `json:"ports"`    // Service ports that are served, once for each address family
+	Connections int      `json:"connections"`
+	UDPSessions int      `json:"udp_sessions"`
 }
 
 // ServicePortStatus is one Service port in one address family, with all that the
@@ -70,8 +72,11 @@ type EndpointStatus struct {
 // Status returns the present one. It is safe for concurrent use.
 func (p *Proxier) Status() Status {
 	s := Status{
-		Version: p.cfg.Version, Node: p.cfg.NodeName, Capture: p.data.capture.String(),
+		Version: p.cfg.Version, Node: p.cfg.NodeName, Capture: p.data.capture.String(), CaptureWhy: p.captureWhy,
 		Connections: p.data.connections.count(), UDPSessions: p.data.packets.Len(),
+	}
+	for _, f := range p.data.capture.families() {
+		s.Families = append(s.Families, f.String())
 	}
 	select {
 	case <-p.ready:
@@ -103,8 +108,10 @@ func (p *Proxier) Endpoints(namespace, service string) []ServicePortStatus {
 // views are what the admin socket shows.
 func (p *Proxier) views() map[string]admin.View {
 	return map[string]admin.View{
-		"/v1/status":    {Show: func(url.Values) (any, error) { return p.Status(), nil }},
-		"/v1/endpoints": {Parameters: []string{"namespace", "service"}, Show: p.showEndpoints},
+		"/v1/status":     {Show: func(url.Values) (any, error) { return p.Status(), nil }},
+		"/v1/rules":      {Show: p.showRules},
+		"/v1/rules/diff": {Show: p.showRuleDifferences},
+		"/v1/endpoints":  {Parameters: []string{"namespace", "service"}, Show: p.showEndpoints},
 	}
 }
 

@@ -214,10 +214,20 @@ func (r rule) String() string {
 	if r.to.IsValid() {
 		text += " to " + r.to.String()
 	}
-	if r.protocol != 0 {
+	switch r.protocol {
+	case 0:
+	case unix.IPPROTO_TCP:
+		text += " ipproto tcp"
+	case unix.IPPROTO_UDP:
+		text += " ipproto udp"
+	default:
 		text += fmt.Sprintf(" ipproto %d", r.protocol)
 	}
-	if r.last != 0 {
+	switch {
+	case r.last == 0:
+	case r.first == r.last:
+		text += fmt.Sprintf(" dport %d", r.first)
+	default:
 		text += fmt.Sprintf(" dport %d-%d", r.first, r.last)
 	}
 	switch {

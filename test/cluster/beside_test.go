@@ -24,7 +24,7 @@ func TestBesideKubeProxy(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: c.Node.Name},
 		Spec:       corev1.NodeSpec{PodCIDR: c.PodCIDRv4.String(), PodCIDRs: []string{c.PodCIDRv4.String()}},
 	})
-	kubeProxy{kubeProxyProgram(t), c.api.Admin.Kubeconfig}.Start(t, c.Node, conformance.Options{SyncPeriod: 30 * time.Second})
+	kubeProxy{kubeProxyProgram(t), c.api.Admin.Kubeconfig, "iptables"}.Start(t, c.Node, conformance.Options{SyncPeriod: 30 * time.Second})
 	web := service("web")
 	c.api.Apply(web, slice(web, "1", c.RoutedServer))
 	c.answers(c.Client.NS, url(web), "routed-server")

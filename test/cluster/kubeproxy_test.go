@@ -3,9 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/usher-proxy/usher/test/conformance"
+	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
 )
 
@@ -24,30 +23,13 @@ func TestInPlaceOfKubeProxy(t *testing.T) {
 	for name, mode := range map[string]string{"iptables-nft": "iptables", "iptables-legacy": "iptables", "nftables": "nftables"} {
 		t.Run(name, func(t *testing.T) {
 			if strings.HasPrefix(name, "iptables-") {
-				useBackend(t, strings.TrimPrefix(name, "iptables-"))
+				netns.UseIPTables(t, strings.TrimPrefix(name, "iptables-"))
 			} else if _, err := exec.LookPath("nft"); err != nil {
 				t.Skip(err)
 			}
 			inPlaceOfKubeProxy(t, mode)
 		})
 	}
-}
-
-// useBackend makes iptables the one of a backend, for this process and its children.
-func useBackend(t *testing.T, backend string) {
-	dir := t.TempDir()
-	for _, family := range []string{"iptables", "ip6tables"} {
-		for _, program := range []string{"", "-save", "-restore"} {
-			path, err := exec.LookPath(family + "-" + backend + program)
-			if err != nil {
-				t.Skip(err)
-			}
-			if err := os.Symlink(path, filepath.Join(dir, family+program)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
 func inPlaceOfKubeProxy(t *testing.T, mode string) {
@@ -64,8 +46,8 @@ func inPlaceOfKubeProxy(t *testing.T, mode string) {
 	}
 	before := c.allRules()
 
-	k := kubeProxy{kubeProxyProgram(t), c.api.Admin.Kubeconfig}
-	args := append(k.args(c.Node, conformance.Options{SyncPeriod: 30 * time.Second}), "--proxy-mode="+mode)
+	k := kubeProxy{kubeProxyProgram(t), c.api.Admin.Kubeconfig, mode}
+	args := k.args(c.Node, conformance.Options{SyncPeriod: 30 * time.Second})
 	running := c.Command(context.Background(), k.program, args...)
 	log := &strings.Builder{}
 	running.Stdout, running.Stderr = log, log

@@ -22,7 +22,7 @@ func TestReference(t *testing.T) {
 	program := kubeProxyProgram(t)
 	w := conformance.NewRoutedWorld(t)
 	api := apiserver.Start(t, w.NS, netns.NodeIPv4)
-	conformance.Run(t, w, "kube-proxy", store{t, api}, kubeProxy{program, api.Admin.Kubeconfig})
+	conformance.Run(t, w, "kube-proxy", store{t, api}, kubeProxy{program, api.Admin.Kubeconfig, "iptables"})
 }
 
 // kubeProxyProgram is its path. The test is skipped if it is not built.
@@ -39,8 +39,8 @@ func kubeProxyProgram(t *testing.T) string {
 	return program
 }
 
-// kubeProxy is kube-proxy in its default mode, iptables.
-type kubeProxy struct{ program, kubeconfig string }
+// kubeProxy is kube-proxy in one of its modes: iptables, which is its default, or nftables.
+type kubeProxy struct{ program, kubeconfig, mode string }
 
 func (kubeProxy) Reference() bool { return true }
 
@@ -79,7 +79,7 @@ func (k kubeProxy) Start(t testing.TB, node *netns.Node, o conformance.Options) 
 func (k kubeProxy) args(node *netns.Node, o conformance.Options) []string {
 	args := []string{
 		"--kubeconfig=" + k.kubeconfig, "--hostname-override=" + node.Name,
-		"--proxy-mode=iptables", "--detect-local-mode=NodeCIDR",
+		"--proxy-mode=" + k.mode, "--detect-local-mode=NodeCIDR",
 		"--iptables-min-sync-period=10ms", "--iptables-sync-period=" + o.SyncPeriod.String(),
 		fmt.Sprintf("--iptables-localhost-nodeports=%t", o.LoopbackNodePorts),
 		// It must not need more rights than an ordinary user has in namespaces of his own.

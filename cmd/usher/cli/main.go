@@ -75,7 +75,7 @@ Try "usher demo": it needs no cluster and no privileges.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(own), newGet(), newDemo(), newConfig(own), newCheck(own), newCleanup(), newVersion())
+	root.AddCommand(newRun(own), newGet(), newStatus(), newRules(), newCheck(own), newConfig(own), newDemo(), newCleanup(), newVersion())
 	return root
 }
 

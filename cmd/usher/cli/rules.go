@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/admin"
+)
+
+func newRules() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rules",
+		Short: "Show, compare and repair what usher has in the kernel to capture traffic",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newRulesPrint(), newRulesDiff(), newRulesRepair())
+	return cmd
+}
+
+// errDifferent is for the exit code: everything else has been said.
+var errDifferent = errors.New("the kernel is not as usher wants it; usher mends it by itself within some seconds, or see usher rules repair")
+
+func newRulesPrint() *cobra.Command {
+	return asking("print", "Print what usher wants to have in the kernel",
+		`print prints what the usher on this node wants to have in the kernel: as iptables-save
+prints it, or, with --capture=bind, as ip rule and ip route print it.`,
+		func(cmd *cobra.Command, socket string) error {
+			var wanted []proxier.CapturedBy
+			if err := admin.Get(cmd.Context(), socket, "/v1/rules", url.Values{}, &wanted); err != nil {
+				return err
+			}
+			for _, w := range wanted {
+				fmt.Fprintf(cmd.OutOrStdout(), "# %s\n%s", w.Family, w.Text)
+			}
+			return nil
+		})
+}
+
+func newRulesDiff() *cobra.Command {
+	return asking("diff", "Compare what usher wants with what the kernel has",
+		`diff prints what in the kernel is not as the usher on this node wants it, one line
+each, and nothing if everything is. The exit code then is 1.`,
+		func(cmd *cobra.Command, socket string) error {
+			var found []proxier.RuleDifference
+			if err := admin.Get(cmd.Context(), socket, "/v1/rules/diff", url.Values{}, &found); err != nil {
+				return err
+			}
+			printDifferences(cmd, "", found)
+			if len(found) > 0 {
+				return errDifferent
+			}
+			return nil
+		})
+}
+
+func newRulesRepair() *cobra.Command {
+	return asking("repair", "Write what is missing in the kernel, and remove what is too much",
+		`repair has the usher on this node compare everything with the kernel, and mend what
+is not as it should be. It prints what that was. usher does the same by itself within
+some seconds of a change, and at every --sync-period. Only root may ask for it.`,
+		func(cmd *cobra.Command, socket string) error {
+			var done proxier.Repair
+			if err := admin.Post(cmd.Context(), socket, "/v1/rules/repair", url.Values{}, &done); err != nil {
+				return err
+			}
+			printDifferences(cmd, "repaired: ", done.Repaired)
+			printDifferences(cmd, "left: ", done.Left)
+			if len(done.Left) > 0 {
+				return errors.New("some of it could not be repaired; the log of usher says why")
+			}
+			if len(done.Repaired) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "Everything is as it should be.")
+			}
+			return nil
+		})
+}
+
+func printDifferences(cmd *cobra.Command, what string, list []proxier.RuleDifference) {
+	for _, d := range list {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s%s: %s\n", what, d.Family, printable(d.Text))
+	}
+}
+
+// asking is a command that asks the usher which runs on this node.
+func asking(use, short, long string, do func(cmd *cobra.Command, socket string) error) *cobra.Command {
+	var at adminOptions
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := admin.CheckPath(at.socket); err != nil {
+				return usageError{fmt.Errorf("--admin-socket=%s: %w", at.socket, err)}
+			}
+			return do(cmd, at.socket)
+		},
+	}
+	at.define(cmd.Flags())
+	return cmd
+}

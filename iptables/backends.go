@@ -101,6 +101,6 @@ func CountRules(saved string) (n int) {
 
 // restore writes to the kernel what iptables-restore reads.
 func (b Backend) restore(ctx context.Context, input string) error {
-	t := Table{family: b.Family, programs: b.programs, exec: b.exec, timeout: defaultTimeout}
+	t := Table{family: b.Family, programs: b.programs, exec: b.exec, timeout: defaultTimeout, lockWait: lockWait}
 	return t.restore(ctx, input)
 }

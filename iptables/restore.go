@@ -19,6 +19,7 @@ func (t *Table) restore(ctx context.Context, input string) error {
 	_, err := t.exec.run(ctx, input, t.programs.restore, "--noflush", "-w", wait)
 	switch {
 	case err == nil:
+		t.commits.Add(uint64(strings.Count(input, "COMMIT\n")))
 		return nil
 	case lockHeld(err):
 		return fmt.Errorf("%w, waited %s s for it: find it with fuser -v /run/xtables.lock: %w", ErrLocked, wait, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	coreos "github.com/coreos/go-iptables/iptables"
@@ -46,6 +47,7 @@ type Table struct {
 	exec     execer
 	timeout  time.Duration
 	lockWait time.Duration
+	commits  atomic.Uint64 // that were made, for a Witness
 
 	mu       sync.Mutex
 	written  []section // what the kernel has from us; nil: that is not known

@@ -50,7 +50,7 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource) (*redir
 	r := &redirect{
 		log: cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*streamSocket{},
 		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
-		rendered: map[*listener]*rendered{}, drift: drift{seen: map[Family]iptables.Generation{}},
+		rendered: map[*listener]*rendered{},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
 		table, err := iptables.New(iptables.Family(family))
@@ -251,7 +251,9 @@ func (r *redirect) own() map[uint16]bool {
 func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeState, verify bool) map[Family]error {
 	failed := map[Family]error{}
 	r.notice()
-	defer r.remember()
+	if r.drift.certain && !r.drift.foreign {
+		verify = false // nobody has written anything
+	}
 	changed := r.render(served)
 	for family, table := range r.tables {
 		rules := r.around(family, node)
@@ -278,6 +280,7 @@ func (r *redirect) apply(ctx context.Context, served []*listener, node *nodeStat
 	if verify && len(failed) == 0 {
 		r.drift.foreign = false
 	}
+	r.noticeFromNow()
 	return failed
 }
 

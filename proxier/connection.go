@@ -71,7 +71,7 @@ func (c *connection) judge() (observe.Reason, error) {
 func (c *connection) admit() (observe.Reason, error) {
 	r, current := c.record, c.current.Load()
 	port := current.port
-	c.settings = &port.Settings
+	c.settings = port.Settings
 	r.Family, r.Balancer = int(port.Family), c.settings.Balancer
 	r.Client = addrPort(c.client.RemoteAddr())
 	r.Listener = addrPort(c.client.LocalAddr())

@@ -22,15 +22,15 @@ type Problem struct {
 // facts are what the desired state depends on beside the objects.
 type facts struct {
 	nodeName      string
-	zone          string              // of the node, empty if unknown
-	nodeIPs       []netip.Addr        // the node's addresses as the Node object tells them, best first
-	local         map[netip.Addr]bool // all addresses of this node
-	own           map[uint16]bool     // ports that this process listens on for redirected traffic
-	allowExternal []netip.Prefix      // where spec.externalIPs may be
-	loopbackAllow bool                // loopback addresses may be served and dialled
-	defaults      annotation.Settings // of Services that do not say otherwise
-	policies      []string            // names of all balancer policies
-	forbidden     []string            // annotations without effect, without their prefix
+	zone          string               // of the node, empty if unknown
+	nodeIPs       []netip.Addr         // the node's addresses as the Node object tells them, best first
+	local         map[netip.Addr]bool  // all addresses of this node
+	own           map[uint16]bool      // ports that this process listens on for redirected traffic
+	allowExternal []netip.Prefix       // where spec.externalIPs may be
+	loopbackAllow bool                 // loopback addresses may be served and dialled
+	defaults      *annotation.Settings // of Services that do not say otherwise
+	policies      []string             // names of all balancer policies
+	forbidden     []string             // annotations without effect, without their prefix
 }
 
 // desired is the desired state, of one Service while it is being computed and then

@@ -12,10 +12,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/usher-proxy/usher/balancer"
+
+	"github.com/usher-proxy/usher/proxier/annotation"
 )
 
 // testFacts are those of node-1 with the address 192.0.2.1, in zone-a.
 var testFacts = facts{
+	defaults: &annotation.Settings{},
 	nodeName: "node-1", zone: "zone-a",
 	nodeIPs:       []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 	local:         map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true},

@@ -8,37 +8,40 @@ import (
 	"github.com/usher-proxy/usher/proxier/policyroute"
 )
 
-// drift notices that somebody else has changed rules of iptables, without reading them.
+// drift is what a capture by iptables knows of others who write rules.
 type drift struct {
-	seen    map[Family]iptables.Generation // after our own last write
-	foreign bool                           // somebody has, and nobody has looked yet what
-	told    bool                           // that it cannot be noticed
+	witness *iptables.Witness // nil before the first pass
+	foreign bool              // somebody has, and nobody has looked yet what
+	certain bool              // if nobody is seen to have, nobody has
+	told    bool              // that it cannot be noticed
 }
 
-// notice compares the generations with those after our own last write.
+// notice looks whether somebody else has written rules, which costs microseconds.
 func (r *redirect) notice() {
-	if len(r.drift.seen) == 0 {
+	if r.drift.witness == nil {
 		return // nothing is ours yet
 	}
-	for family, table := range r.tables {
-		now, err := table.Generation()
-		switch {
-		case err != nil && !r.drift.told:
-			r.drift.told = true
-			r.log.WithError(err).Warn("changes of rules by others are noticed every --sync-period only")
-		case err == nil && now != r.drift.seen[family]:
-			r.drift.foreign = true
-		}
+	changed, certain, err := r.drift.witness.Changed()
+	r.drift.foreign, r.drift.certain = r.drift.foreign || changed, certain
+	if err != nil && !r.drift.told {
+		r.drift.told = true
+		r.log.WithError(err).Warn("changes of rules by others are noticed every --sync-period only")
 	}
 }
 
-// remember has what is there now be our own.
-func (r *redirect) remember() {
-	for family, table := range r.tables {
-		if now, err := table.Generation(); err == nil {
-			r.drift.seen[family] = now
-		}
+// noticeFromNow is called when rules have been written: where a write of our own hides
+// one of others, it does so for a moment only.
+func (r *redirect) noticeFromNow() {
+	if r.drift.witness != nil {
+		r.notice()
+		return
 	}
+	tables := make([]*iptables.Table, 0, len(r.tables))
+	for _, family := range r.families() {
+		tables = append(tables, r.tables[family])
+	}
+	r.drift.witness = iptables.NewWitness(tables...)
+	r.drift.witness.Changed() // from here
 }
 
 func (r *redirect) changed() bool {

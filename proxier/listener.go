@@ -166,7 +166,7 @@ func (l *listener) renew(port *Port, sockets []*socket, node *nodeState, now tim
 	for _, set := range []Set{ClusterSet, LocalSet} {
 		var grows time.Duration
 		weighed, picker := state.weighed.of(set), state.pickers.of(set)
-		*weighed, grows = l.newcomers.of(set).weigh(port.eligible(set).Endpoints, &port.Settings, now)
+		*weighed, grows = l.newcomers.of(set).weigh(port.eligible(set).Endpoints, port.Settings, now)
 		next = sooner(next, grows)
 		switch {
 		case !renewed && old != nil && old.port.Affinity == port.Affinity && slices.Equal(*old.weighed.of(set), *weighed):

@@ -43,7 +43,7 @@ func crowdPort(i int) *Port {
 	p := &Port{
 		Key:       Key{ServicePort{fmt.Sprintf("namespace-%d", i%50), fmt.Sprintf("service-%d", i), "http", tcpProtocol}, IPv4},
 		Frontends: []Frontend{{Kind: ClusterIP, Addr: vip, Port: 8080, Policy: Cluster}},
-		Settings:  annotation.Defaults(),
+		Settings:  new(annotation.Defaults()),
 	}
 	for e := range 5 {
 		p.Cluster.Endpoints = append(p.Cluster.Endpoints, balancer.Endpoint{

@@ -175,8 +175,9 @@ type Port struct {
 	// Affinity is for how long after its last connection a client stays with its
 	// endpoint; zero: it does not (Service.spec.sessionAffinity).
 	Affinity time.Duration
-	// Settings are what the Service asks for by annotations, or the flags say.
-	Settings annotation.Settings
+	// Settings are what the Service asks for by annotations, or the flags say. They are
+	// never changed.
+	Settings *annotation.Settings
 	// Staying are the endpoints that are there to stay, whether or not they are
 	// eligible, and Unready those of the others that are there but not ready; both
 	// sorted. They are known only if connections are to end because of it.

@@ -294,7 +294,7 @@ func (p *Proxier) facts(node *nodeState) facts {
 		nodeName: p.cfg.NodeName, zone: node.zone, nodeIPs: node.nodeIPs,
 		local: node.addresses.all(), own: p.own,
 		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints,
-		defaults: p.cfg.Service, policies: p.cfg.policyNames(), forbidden: p.cfg.IgnoreAnnotations,
+		defaults: &p.cfg.Service, policies: p.cfg.policyNames(), forbidden: p.cfg.IgnoreAnnotations,
 	}
 }
 

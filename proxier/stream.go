@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -120,8 +121,7 @@ func (s *streamSocket) serve(handle func(*net.TCPConn), onError func(error)) err
 	if err := setReuse(s.fd, true); err != nil {
 		return err
 	}
-	// The kernel bounds the backlog by net.core.somaxconn.
-	if err := unix.Listen(s.fd, 1<<16-1); err != nil {
+	if err := listenAgain(s.fd); err != nil {
 		return fmt.Errorf("listen on %s: %w", s.addr, os.NewSyscallError("listen", err))
 	}
 	shift := &shift{ln: s.ln, fd: s.fd, handle: handle, onError: onError, over: make(chan struct{})}
@@ -130,6 +130,19 @@ func (s *streamSocket) serve(handle func(*net.TCPConn), onError func(error)) err
 	}
 	s.shift = shift
 	return nil
+}
+
+// listenAgain is listen(2) with as large a backlog as net.core.somaxconn allows. A
+// connection that came about in the very moment in which the socket stopped to listen
+// has the port, too, until the kernel has reset it.
+func listenAgain(fd int) (err error) {
+	for range 10 {
+		if err = unix.Listen(fd, 1<<16-1); err != unix.EADDRINUSE {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }
 
 // close gives the port up.

@@ -55,6 +55,9 @@ func (s *site) measureAdded(p *proxy, f *figures) {
 		return err
 	})
 	s.must(inParallel(first, s.next, s.remove))
+	for n := first; n < s.next; n++ { // what is measured next is not to wait for this
+		s.must(awaitNobody(p.node.client.NS, n.vip(), changePatience))
+	}
 	s.tell("%s: %d Services added, each answers after %.0f ms (p50), %.0f ms (p99)", f.proxy, len(f.Samples[added]), f.percentile(added, 50), f.percentile(added, 99))
 }
 

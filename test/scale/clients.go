@@ -173,3 +173,22 @@ func steadily(perSecond int, during time.Duration, f func(i int, at time.Time)) 
 		f(i, at)
 	}
 }
+
+// awaitNobody waits until nobody answers at an address any more.
+func awaitNobody(client *netns.NS, addr netip.AddrPort, patience time.Duration) (err error) {
+	deadline := time.Now().Add(patience)
+	client.Do(func() {
+		for {
+			from, failed := ask(addr)
+			if failed != nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				err = fmt.Errorf("%s is still answered after %s, by %s", addr, patience, from)
+				return
+			}
+			time.Sleep(lookPause)
+		}
+	})
+	return err
+}

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"os"
+	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -60,7 +62,14 @@ func serve(cmd *cobra.Command, o *options) error {
 	return o.file.untilChanged(cmd.Context(), cfg.Log, func(ctx context.Context) error { return runProxier(ctx, cfg) })
 }
 
+// gcPercent trades CPU time for memory: most of what usher holds are Services that
+// rarely change. $GOGC says otherwise.
+const gcPercent = 40
+
 func runProxier(ctx context.Context, cfg proxier.Config) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	p, err := proxier.New(ctx, cfg)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/usher-proxy/usher/proxier/policyroute"
 	"github.com/usher-proxy/usher/proxier/preflight"
 	"github.com/usher-proxy/usher/proxier/source"
 )
@@ -50,7 +51,7 @@ meant.`,
 		if err != nil {
 			return err
 		}
-		check := preflight.Config{Proxier: cfg, Manifests: o.source.manifests}
+		check := preflight.Config{Proxier: cfg, Manifests: o.source.manifests, PolicyRouting: policyroute.Probe}
 		if len(check.Manifests) == 0 {
 			check.REST, check.RESTError = source.RESTConfig(o.source.kubeconfig, o.source.master)
 		}

@@ -23,7 +23,7 @@ func newRules() *cobra.Command {
 }
 
 // errDifferent is for the exit code: everything else has been said.
-var errDifferent = errors.New("the kernel is not as usher wants it; usher mends it by itself within some seconds, or see usher rules repair")
+var errDifferent = errors.New("the kernel is not as usher wants it; usher mends that by itself, at the latest at the next --sync-period, or at once by usher rules repair")
 
 func newRulesPrint() *cobra.Command {
 	return asking("print", "Print what usher wants to have in the kernel",
@@ -61,8 +61,8 @@ each, and nothing if everything is. The exit code then is 1.`,
 func newRulesRepair() *cobra.Command {
 	return asking("repair", "Write what is missing in the kernel, and remove what is too much",
 		`repair has the usher on this node compare everything with the kernel, and mend what
-is not as it should be. It prints what that was. usher does the same by itself within
-some seconds of a change, and at every --sync-period. Only root may ask for it.`,
+is not as it should be. It prints what that was. usher does the same by itself at every
+--sync-period, and with iptables within a second of a change. Only root may ask for it.`,
 		func(cmd *cobra.Command, socket string) error {
 			var done proxier.Repair
 			if err := admin.Post(cmd.Context(), socket, "/v1/rules/repair", url.Values{}, &done); err != nil {

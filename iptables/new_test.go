@@ -113,6 +113,7 @@ func TestTheBackendsAreNotMixed(t *testing.T) {
 		command: filepath.Join(dir, "iptables"),
 		restore: filepath.Join(dir, "iptables-nft-restore"),
 		save:    filepath.Join(dir, "iptables-nft-save"),
+		backend: backendNFT,
 	}
 	if err != nil || got != want {
 		t.Errorf("got %+v, error %v, want %+v", got, err, want)

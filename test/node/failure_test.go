@@ -85,6 +85,7 @@ func TestFamiliesFailAlone(t *testing.T) {
 	served(t, s.client.NS, vip(10))
 	port := s.listenerPort(10)
 	touch(t, broken, "ip6tables")
+	s.Run("nft", "add", "table", "ip6", "somebody") // so that usher looks what has changed
 	u.WaitLog("IPv6: cannot write the capture")
 	s.remove("web.yaml")
 	s.write("next.yaml", manifest("next", 11, 30081, s.pods[0].IPv4))

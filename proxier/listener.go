@@ -230,11 +230,11 @@ func (l *listener) choose(name string) (renewed bool, err error) {
 
 // picker asks the policy for those endpoints of the set that are well.
 func (l *listener) picker(port *Port, set Set, endpoints []balancer.Endpoint) balancer.Picker {
-	policies, affinity := l.policies, l.shared.affinity
+	policies, affinity, stays := l.policies, l.shared.affinity, port.Affinity
 	return l.health.Picker(string(set), func(well []balancer.Endpoint) balancer.Picker {
 		picker := l.ask(policies, set, well)
-		if port.Affinity > 0 {
-			picker = affinity.Picker(picker, well, port.Affinity)
+		if stays > 0 {
+			picker = affinity.Picker(picker, well, stays)
 		}
 		return picker
 	}, endpoints)

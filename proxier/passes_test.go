@@ -123,7 +123,7 @@ func TestAPassLooksAtWhatIsDue(t *testing.T) {
 	w.wantAsked("a connection may have to end", "affine", "draining")
 	l.active.Add(-1)
 
-	w.proxier.wakened = true
+	w.proxier.listeners[Key{ServicePort{"default", "udp", "", udpProtocol}, IPv4}].restless.Store(true)
 	w.wantAsked("somebody wakes the loop", "affine", "udp")
 	w.wantAsked("once", "affine")
 

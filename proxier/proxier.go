@@ -45,7 +45,6 @@ type Proxier struct {
 	sockets    int             // that listen
 	flowsTo    datagrams       // of the last pass
 	stray      []Problem       // the same
-	wakened    bool            // by somebody who called wake
 	shared     map[ServicePort]*sharedPort
 	unused     []*socket     // of no use, but rules may still lead to them
 	draining   []*listener   // closed, but with connections left
@@ -203,7 +202,6 @@ func (p *Proxier) loop(ctx context.Context) {
 				continue
 			}
 		case <-p.woken:
-			p.wakened = true
 		case <-timer.C:
 			p.node.refresh()
 			verified = time.Time{}

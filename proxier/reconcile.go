@@ -99,11 +99,10 @@ type restless struct {
 	missing  bool      // some socket could not be had
 }
 
-// isDue says whether it is to be updated now. wakened: something has happened that
-// no object tells, perhaps to this listener.
-func (r *restless) isDue(port *Port, now time.Time, wakened bool) bool {
+// isDue says whether it is to be updated now.
+func (r *restless) isDue(port *Port, now time.Time) bool {
 	return r.missing || !r.at.IsZero() && !now.Before(r.at) ||
-		wakened && port.Protocol == udpProtocol || // sessions move when an endpoint is ill or well again
+		r.listener.restless.Load() || // something has happened that no object tells
 		port.Settings.Drain.Asked() && r.listener.active.Load() > 0 || // some of its connections may have to end
 		port.Affinity > 0 // how many clients it remembers is measured
 }
@@ -119,14 +118,12 @@ func (p *Proxier) prepare(ports []*Port, node *nodeState, all bool) (c change) {
 	came, went := p.ports.update(ports)
 	c.ports = len(came)+len(went) > 0
 	p.retire(came, went, &c)
-	now, wakened := time.Now(), p.wakened
-	p.wakened = false
-	update := came
+	now, update := time.Now(), came
 	if all {
 		update = ports
 	} else {
 		for port, r := range p.restless {
-			if r.isDue(port, now, wakened) {
+			if r.isDue(port, now) {
 				update = append(update, port)
 			}
 		}

@@ -31,12 +31,14 @@ func openStream(addr netip.AddrPort) (*streamSocket, error) {
 	s := &streamSocket{addr: addr}
 	var denied error
 	// As only listen(2) finds out whether somebody else listens, it listens for a moment.
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		return errors.Join(c.Control(func(fd uintptr) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var full error
+		err := c.Control(func(fd uintptr) {
 			s.fd = int(fd)
 			denied = policyroute.AllowForeign(s.fd, addr.Addr())
-			err = spare(s.fd)
-		}), err)
+			full = spare(s.fd)
+		})
+		return errors.Join(err, full)
 	}}
 	config.SetMultipathTCP(false) // not everything that is asked of a TCP socket works with it
 	network := "tcp4"

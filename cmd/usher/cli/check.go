@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -70,11 +69,7 @@ meant.`,
 // checkFormats are those of --output.
 var checkFormats = map[string]func(io.Writer, []preflight.Result) error{
 	"text": checkLines,
-	"json": func(w io.Writer, results []preflight.Result) error {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "    ")
-		return e.Encode(results)
-	},
+	"json": asJSON[[]preflight.Result],
 }
 
 // checkLines has a line for each result, which ends with what to do.

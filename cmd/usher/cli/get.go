@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
@@ -76,8 +74,8 @@ func (g *getEndpoints) run(cmd *cobra.Command, args []string) error {
 	case g.all && len(args) > 0:
 		return usageError{errors.New("give names, or --all, not both")}
 	}
-	if err := admin.CheckPath(g.admin.socket); err != nil {
-		return usageError{fmt.Errorf("--admin-socket=%s: %w", g.admin.socket, err)}
+	if err := g.admin.check(); err != nil {
+		return err
 	}
 	found, err := g.ask(cmd.Context(), args)
 	if len(found) == 0 && err == nil {
@@ -124,19 +122,8 @@ func (g *getEndpoints) ask(ctx context.Context, names []string) (found []proxier
 var formats = map[string]func(io.Writer, []proxier.ServicePortStatus) error{
 	"table": func(w io.Writer, list []proxier.ServicePortStatus) error { return endpointTable(w, list, false) },
 	"wide":  func(w io.Writer, list []proxier.ServicePortStatus) error { return endpointTable(w, list, true) },
-	"json": func(w io.Writer, list []proxier.ServicePortStatus) error {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "    ")
-		return e.Encode(list)
-	},
-	"yaml": func(w io.Writer, list []proxier.ServicePortStatus) error {
-		text, err := sigsyaml.Marshal(list)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(text)
-		return err
-	},
+	"json":  asJSON[[]proxier.ServicePortStatus],
+	"yaml":  asYAML[[]proxier.ServicePortStatus],
 }
 
 // endpointTable has a line for each endpoint, and one for a port without any.

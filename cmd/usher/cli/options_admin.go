@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/pflag"
 
 	"github.com/usher-proxy/usher/proxier"
@@ -23,5 +25,13 @@ func (a *adminOptions) configure(o *options, cfg *proxier.Config) error {
 		}
 	}
 	cfg.AdminSocket, cfg.Version = a.socket, version
+	return nil
+}
+
+// check is for those who ask, and need one.
+func (a *adminOptions) check() error {
+	if err := admin.CheckPath(a.socket); err != nil {
+		return usageError{fmt.Errorf("--admin-socket=%s: %w", a.socket, err)}
+	}
 	return nil
 }

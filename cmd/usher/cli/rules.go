@@ -92,8 +92,8 @@ func asking(use, short, long string, do func(cmd *cobra.Command, socket string) 
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := admin.CheckPath(at.socket); err != nil {
-				return usageError{fmt.Errorf("--admin-socket=%s: %w", at.socket, err)}
+			if err := at.check(); err != nil {
+				return err
 			}
 			return do(cmd, at.socket)
 		},

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -9,7 +8,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
@@ -45,18 +43,8 @@ The exit code is 0 if it serves, 1 if it does not yet, and 2 if no usher can be 
 
 var statusFormats = map[string]func(io.Writer, proxier.Status) error{
 	"table": statusTable,
-	"json": func(w io.Writer, s proxier.Status) error {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "    ")
-		return e.Encode(s)
-	},
-	"yaml": func(w io.Writer, s proxier.Status) error {
-		text, err := sigsyaml.Marshal(s)
-		if err == nil {
-			_, err = w.Write(text)
-		}
-		return err
-	},
+	"json":  asJSON[proxier.Status],
+	"yaml":  asYAML[proxier.Status],
 }
 
 func statusTable(w io.Writer, s proxier.Status) error {

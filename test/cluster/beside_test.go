@@ -7,9 +7,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/usher-proxy/usher/test/conformance"
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
@@ -20,10 +17,7 @@ import (
 // the Service that kube-proxy serves.
 func TestBesideKubeProxy(t *testing.T) {
 	c := newCluster(t)
-	c.api.Apply(&corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: c.Node.Name},
-		Spec:       corev1.NodeSpec{PodCIDR: c.PodCIDRv4.String(), PodCIDRs: []string{c.PodCIDRv4.String()}},
-	})
+	c.applyNodeOfKubeProxy()
 	kubeProxy{kubeProxyProgram(t), c.api.Admin.Kubeconfig, "iptables"}.Start(t, c.Node, conformance.Options{SyncPeriod: 30 * time.Second})
 	web := service("web")
 	c.api.Apply(web, slice(web, "1", c.RoutedServer))

@@ -8,9 +8,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/usher-proxy/usher/test/conformance"
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
@@ -34,10 +31,7 @@ func TestInPlaceOfKubeProxy(t *testing.T) {
 
 func inPlaceOfKubeProxy(t *testing.T, mode string) {
 	c := newCluster(t)
-	c.api.Apply(&corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: c.Node.Name},
-		Spec:       corev1.NodeSpec{PodCIDR: c.PodCIDRv4.String(), PodCIDRs: []string{c.PodCIDRv4.String()}},
-	})
+	c.applyNodeOfKubeProxy()
 	web := service("web")
 	c.api.Apply(web, slice(web, "1", c.RoutedServer))
 	for _, table := range []string{"nat", "filter", "mangle"} { // so that they exist, with something in them

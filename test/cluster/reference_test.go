@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/usher-proxy/usher/test/apiserver"
 	"github.com/usher-proxy/usher/test/conformance"
 	"github.com/usher-proxy/usher/test/netns"
@@ -103,4 +106,13 @@ func (p *kubeProxyProcess) end(signal syscall.Signal) int {
 	p.Process.Signal(signal)
 	p.Wait()
 	return p.ProcessState.ExitCode()
+}
+
+// applyNodeOfKubeProxy gives the cluster the node that kube-proxy runs on, which asks
+// it for the addresses of its pods.
+func (c *cluster) applyNodeOfKubeProxy() {
+	c.api.Apply(&corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: c.Node.Name},
+		Spec:       corev1.NodeSpec{PodCIDR: c.PodCIDRv4.String(), PodCIDRs: []string{c.PodCIDRv4.String()}},
+	})
 }

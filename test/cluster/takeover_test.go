@@ -10,9 +10,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/usher-proxy/usher/test/conformance"
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
@@ -24,10 +21,7 @@ func TestTakeOverFromKubeProxyAndBack(t *testing.T) {
 	for _, mode := range []string{"iptables", "nftables"} {
 		t.Run(mode, func(t *testing.T) {
 			c := newCluster(t)
-			c.api.Apply(&corev1.Node{
-				ObjectMeta: metav1.ObjectMeta{Name: c.Node.Name},
-				Spec:       corev1.NodeSpec{PodCIDR: c.PodCIDRv4.String(), PodCIDRs: []string{c.PodCIDRv4.String()}},
-			})
+			c.applyNodeOfKubeProxy()
 			reference := kubeProxy{kubeProxyProgram(t), c.api.Admin.Kubeconfig, mode}
 			first := reference.Start(t, c.Node, conformance.Options{SyncPeriod: 30 * time.Second})
 			web := service("web")

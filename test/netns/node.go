@@ -94,6 +94,7 @@ func newNode(t testing.TB, name string, client *NS, number int) *Node {
 	n.looseReversePath()
 	n.noRedirects()
 	n.keepBridgeOutOfNetfilter()
+	n.forgetEarlySYNs()
 	n.addBridge()
 	n.connectClient()
 	return n
@@ -132,15 +133,26 @@ func (n *Node) noRedirects() {
 // keepBridgeOutOfNetfilter makes the lab independent of whether the machine has br_netfilter
 // loaded, which passes bridged packets through iptables.
 func (ns *NS) keepBridgeOutOfNetfilter() {
-	for _, name := range []string{"net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"} {
-		loaded := false
-		ns.Do(func() {
-			_, err := os.Stat("/proc/sys/" + name)
-			loaded = err == nil
-		})
-		if loaded {
-			ns.Sysctl(name, "0")
-		}
+	ns.sysctlOfModule("net/bridge/bridge-nf-call-iptables", "0")
+	ns.sysctlOfModule("net/bridge/bridge-nf-call-ip6tables", "0")
+}
+
+// forgetEarlySYNs makes the node forget soon a connect that came before there was a rule for it.
+// Conntrack remembers such a one as not translated, for two minutes, and within that time loses
+// every later connect from the same port, with all its repetitions.
+func (n *Node) forgetEarlySYNs() {
+	n.sysctlOfModule("net/netfilter/nf_conntrack_tcp_timeout_syn_sent", "1")
+}
+
+// sysctlOfModule sets what is only there if the machine has loaded a module.
+func (ns *NS) sysctlOfModule(name, value string) {
+	loaded := false
+	ns.Do(func() {
+		_, err := os.Stat("/proc/sys/" + name)
+		loaded = err == nil
+	})
+	if loaded {
+		ns.Sysctl(name, value)
 	}
 }
 

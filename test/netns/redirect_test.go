@@ -3,6 +3,7 @@ package netns
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -43,6 +44,28 @@ func TestRedirect(t *testing.T) {
 			t.Errorf("%s to %s: %v; served must be %v", c.pod.Name, c.vip, err, c.served)
 		}
 	}
+}
+
+// given a connect that came before there was a rule for it, when the rule is there and the client
+// connects from the same port again, then it is served.
+func TestConnectThatCameTooEarly(t *testing.T) {
+	node := NewNode(t, "node")
+	pod := node.AddPod(Bridged, "pod")
+	proxy := node.ServeTCPEcho(netip.MustParseAddrPort("0.0.0.0:0"))
+	redirect(node, "iptables", netip.MustParsePrefix("10.97.0.0/16"), proxy) // translates, but not this
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{Port: 4000}, Timeout: 100 * time.Millisecond}
+	if conn, err := pod.DialWith(t.Context(), from, "tcp", "10.96.0.7:80"); err == nil {
+		conn.Close()
+		t.Fatal("served without a rule")
+	}
+	redirect(node, "iptables", ServiceCIDRv4, proxy)
+	Eventually(t, "it is served", func() error {
+		conn, err := pod.DialWith(t.Context(), from, "tcp", "10.96.0.7:80")
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
 }
 
 func redirect(node *Node, iptables string, vips netip.Prefix, to *Backend) {

@@ -27,6 +27,7 @@ type connection struct {
 	*listener
 	client *net.TCPConn
 	record *observe.Record
+	judged bool // it is not one of those that were accepted and are not judged yet
 	// What admit found out.
 	set        Set // the endpoints to choose from
 	settings   *annotation.Settings
@@ -44,7 +45,7 @@ type connection struct {
 // closed and there is one record.
 func (c *connection) serve() {
 	defer c.end()
-	if reason, err := c.judge(); reason != observe.OK {
+	if reason, err := c.admit(); reason != observe.OK {
 		c.refuse(reason, err)
 		return
 	}
@@ -59,12 +60,6 @@ func (c *connection) serve() {
 		return
 	}
 	c.run(found)
-}
-
-// judge is admit for one of those that were accepted and wait for it.
-func (c *connection) judge() (observe.Reason, error) {
-	defer func() { <-c.unjudged }()
-	return c.admit()
 }
 
 // admit finds out what the client has dialled, and whether it may.
@@ -101,8 +96,32 @@ func (c *connection) admit() (observe.Reason, error) {
 // enter passes the limits on connections, or waits for its turn.
 func (c *connection) enter(ctx context.Context) (err error) {
 	defer c.waits()()
-	c.visit, err = c.shared.gate.Enter(ctx, c.record.Client.Addr())
+	c.visit, err = c.shared.gate.Enter(judging{ctx, c}, c.record.Client.Addr())
+	if err == nil {
+		c.judge()
+	}
 	return err
+}
+
+// judging is the context of a connection at the gate. Whoever asks for its end is about
+// to wait for it, and counts the connection by then.
+type judging struct {
+	context.Context
+	connection *connection
+}
+
+func (j judging) Done() <-chan struct{} {
+	j.connection.judge()
+	return j.Context.Done()
+}
+
+// judge makes room for another connection that is not judged yet: limits know of this
+// one, or it is closed.
+func (c *connection) judge() {
+	if !c.judged {
+		c.judged = true
+		<-c.unjudged
+	}
 }
 
 // waits notes for how long the connection waits for its turn, if the Service lets it.
@@ -435,6 +454,7 @@ func (c *connection) end() {
 		c.refuse(observe.InternalError, nil)
 	}
 	c.client.Close()
+	c.judge()
 	c.observer.Closed(c.shared.metrics, c.record)
 	c.active.Add(-1)
 	c.connections.remove(c) // last: who waits for it then finds nothing left

@@ -12,10 +12,11 @@ const (
 	// and Unjudged.
 	Reserve = 256
 
-	// Unjudged is how many connections may be accepted and not yet have reached
-	// Gate.Enter. Whoever accepts has to stop there: in a flood it is much faster than
-	// the goroutines that are to judge, and what it accepts takes files that no limit
-	// knows of.
+	// Unjudged is how many connections may be accepted and neither be counted by
+	// Gate.Enter, which they are when it returns or asks its context when that is done,
+	// nor be closed. Whoever accepts has to stop there: in a flood it is much faster
+	// than the goroutines that are to judge, and what it accepts takes files that no
+	// limit knows of.
 	Unjudged = 64
 )
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -154,8 +155,9 @@ func serve() {
 		conn, err := listener.Accept()
 		exitOn(err)
 		go func() {
-			<-unjudged
-			_, err := gate.Enter(context.Background(), addr(1))
+			done := sync.OnceFunc(func() { <-unjudged })
+			defer done()
+			_, err := gate.Enter(judging{context.Background(), done}, addr(1))
 			var exceeded *Exceeded
 			if errors.As(err, &exceeded) && exceeded.Limit == Process {
 				conn.Close()
@@ -178,6 +180,17 @@ func serve() {
 	r.Others, _ = others.Load().(string)
 	json.NewEncoder(os.Stdout).Encode(r)
 	io.Copy(io.Discard, os.Stdin)
+}
+
+// judging tells when somebody is about to wait.
+type judging struct {
+	context.Context
+	done func()
+}
+
+func (j judging) Done() <-chan struct{} {
+	j.done()
+	return j.Context.Done()
 }
 
 // useFiles opens what a connection needs beside the client's socket.

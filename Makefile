@@ -20,7 +20,7 @@ test-cluster: build ## the same binary against a real API server
 	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
 	test/run.sh ./test/cluster/... ./test/apiserver/... ./test/scale/...
 
-conformance: ## the 75 cases in one table: usher on manifests, usher on an API server, kube-proxy
+conformance: ## the 75 cases in one table: usher on manifests, by iptables and by bind, on an API server, kube-proxy
 	test/install-packages.sh
 	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
 	test/conformance/run.sh

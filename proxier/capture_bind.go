@@ -128,6 +128,9 @@ func (b *bind) apply(_ context.Context, served []*listener, node *nodeState, ver
 	b.router.Limit(refusedTo(served))
 	for _, family := range b.families() {
 		err := b.router.Sync(policyroute.Family(family), destinations[family], node.primary(family), verify)
+		if drift := b.router.Drift(policyroute.Family(family)); len(drift) > 0 {
+			b.log.WithField("family", family).WithError(err).Warnf("somebody else has changed usher's rules or routes, writing them again: %s", sumUp(drift))
+		}
 		switch {
 		case err == nil && len(destinations[family]) > 0:
 			b.warn(family)

@@ -300,13 +300,13 @@ func (r *redirect) write(ctx context.Context, family Family, rules iptables.Rule
 // maxTold is how many differences the log tells one by one.
 const maxTold = 5
 
-func sumUp(different []iptables.Difference) string {
+func sumUp[T any](different []T) string {
 	var b strings.Builder
 	for i, d := range different[:min(maxTold, len(different))] {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(d.String())
+		fmt.Fprint(&b, d)
 	}
 	if more := len(different) - maxTold; more > 0 {
 		fmt.Fprintf(&b, "; and %d more", more)

@@ -75,8 +75,13 @@ func (r *redirect) differences(ctx context.Context) (list []RuleDifference, err 
 	return list, nil
 }
 
-// Routes have no generation: what others change is seen at the next verifying pass.
-func (*bind) changed() bool { return false }
+func (b *bind) changed() bool {
+	changed, err := b.router.Changed()
+	if err != nil {
+		b.once("changes of rules and routes by others are noticed every --sync-period only", err)
+	}
+	return changed
+}
 
 func (b *bind) expected() (list []CapturedBy) {
 	for _, family := range b.families() {

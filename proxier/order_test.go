@@ -41,6 +41,8 @@ func (w *watched) stop(context.Context) error {
 
 func (w *watched) remove(context.Context) error { return nil }
 
+func (w *watched) changed() bool { return false }
+
 func (w *watched) look(step string) {
 	for _, addr := range w.ask {
 		state := "refuses"

@@ -68,6 +68,7 @@ func (paper) answer(*Port, *socket, *nodeState) answer                          
 func (paper) apply(context.Context, []*listener, *nodeState, bool) map[Family]error {
 	return nil
 }
+func (paper) changed() bool                { return false }
 func (paper) stop(context.Context) error   { return nil }
 func (paper) remove(context.Context) error { return nil }
 

@@ -94,16 +94,30 @@ func (s *socket) request(at place, to way, kind, flags, number int) []byte {
 	return r.Serialize()
 }
 
+// ask makes one request.
+func (s *socket) ask(kind, flags int, body ...nl.NetlinkRequestData) error {
+	r := nl.NewNetlinkRequest(kind, flags|unix.NLM_F_ACK)
+	r.Seq = 0
+	for _, part := range body {
+		r.AddData(part)
+	}
+	answers, err := s.send(r.Serialize(), 1)
+	if err != nil {
+		return err
+	}
+	return answers[0]
+}
+
 // send gives n numbered requests to the kernel and returns its answers, nil where it has
 // done what it was asked for.
 func (s *socket) send(requests []byte, n int) (answers []error, err error) {
-	if err := unix.Sendto(s.batches, requests, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(s.writes, requests, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, fmt.Errorf("write routes: %w", explain(err))
 	}
 	answers = make([]error, n)
 	buffer := make([]byte, 1<<16)
 	for waiting := n; waiting > 0; {
-		size, _, err := unix.Recvfrom(s.batches, buffer, 0)
+		size, _, err := unix.Recvfrom(s.writes, buffer, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

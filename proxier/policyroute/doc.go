@@ -19,19 +19,19 @@
 //	21:  from all goto 26 proto 118
 //	22:  from all ipproto tcp dport 80 lookup 1970470992 proto 118
 //	22:  from all ipproto icmp lookup 1970601984 proto 118
+//	22:  from all ipproto icmp lookup 1970601985 proto 118
 //	23:  from all ipproto tcp dport 1-65534 goto 25 proto 118
 //	23:  from all ipproto udp dport 1-65534 goto 25 proto 118
 //	24:  from all ipproto tcp lookup 1970601984 proto 118
-//	24:  from all ipproto udp lookup 1970601984 proto 118
-//	25:  from all lookup 1970601985 proto 118
+//	24:  from all ipproto udp lookup 1970601985 proto 118
+//	25:  from all lookup 1970601986 proto 118
 //	26:  from all nop proto 118
 //	32766: from all lookup main
 //	# ip route show table 1970470992                # tcp, port 80
 //	local 10.96.0.10 dev lo proto 118 src 192.0.2.1
-//	# ip route show table 1970601984                # packets without a port
+//	# ip route show table 1970601984                # tcp, packets without a port
 //	local 10.96.0.10 dev lo proto 118 src 192.0.2.1
-//	local 10.96.0.11 dev lo proto 118 src 192.0.2.1
-//	# ip route show table 1970601985                # all else is refused
+//	# ip route show table 1970601986                # all else is refused
 //	10.96.0.10 dev usher0 proto 118 src 192.0.2.1
 //	10.96.0.11 dev usher0 proto 118 src 192.0.2.1
 //
@@ -49,7 +49,8 @@
 //
 // Rules 22 (ICMP) and 24 are for packets that do not tell a port: all fragments of a
 // datagram, and the ICMP errors by which routers tell what is too large for them. Service
-// addresses therefore answer pings. Port 65535 is such a one, too: no rule can name it.
+// addresses with endpoints therefore answer pings. Port 65535 is such a one, too: no rule can
+// name it.
 //
 // With src the node's own connections to a Service come from its own address; else they
 // would come from the Service's.
@@ -72,7 +73,8 @@
 // The kernel answers ARP for what is local by a look-up without protocol and port. Rule 25
 // alone takes it, and leads to another interface: no answer, unless the interface has a proxy
 // entry for the address. Announced destinations get one on the interfaces in whose subnet
-// they are (arp(7), ip-neighbour(8)); IPv6 also needs proxy_ndp. That is for addresses that
+// they are (arp(7), ip-neighbour(8)), with our protocol number by which what a killed process
+// has left is known (Linux 5.2); IPv6 also needs proxy_ndp. That is for addresses that
 // neighbours reach directly, as a load balancer's; a ClusterIP is routed to. Only one node of
 // a subnet may announce an address.
 //
@@ -81,6 +83,14 @@
 // The sender of a packet to a Service is looked up like any address, so filters (rp_filter)
 // see nothing new; a sender with a Service's address is none. Our connections to endpoints
 // leave by the rules of others.
+//
+// # What others change
+//
+// Rules and routes that somebody else removes or replaces are noticed ([Router.Changed]) by
+// the messages that the kernel sends of each change (rtnetlink(7)), but for our own. Of
+// neighbour entries it sends none, so they are listed, if there are any of ours. Nothing more
+// is done at 10,000 Services: to look takes 45 us, where to list all rules and routes takes
+// 27 ms.
 //
 // # Without policy rules
 //
@@ -91,4 +101,10 @@
 //
 // A socket cannot be bound to a port on which somebody listens at the wildcard address, and
 // while it is bound nobody else can do that: such a Service cannot be served, and is refused.
+//
+// Fragments do not tell their port, and are put together only after they were routed. At
+// an address with a UDP port that is served, a datagram in fragments therefore reaches a
+// server on the wildcard address whatever its port; so do segments of TCP at one with a TCP
+// port, though nobody sends these in fragments but on purpose. Only netfilter puts them together
+// before (nf_defrag_ipv4).
 package policyroute

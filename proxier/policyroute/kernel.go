@@ -1,10 +1,10 @@
 package policyroute
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"net/netip"
 	"syscall"
 
@@ -28,13 +28,17 @@ type kernel interface {
 	routes(Family) (map[place]way, error)
 	setRoutes(Family, iter.Seq2[place, way]) error
 	deleteRoutes(Family, iter.Seq2[place, way]) error
+	proxies(Family) (map[proxied]bool, error)
+	addProxy(proxied) error
+	deleteProxy(proxied) error
 }
 
 // socket is a kernel by a socket of its own.
 type socket struct {
 	*netlink.Handle
-	batches int // a socket for many requests at once
-	lo      int // index of the loopback interface
+	writes int    // a socket for everything that is written
+	port   uint32 // its address, which tells our writes from those of others
+	lo     int    // index of the loopback interface
 }
 
 func openSocket() (*socket, error) {
@@ -50,19 +54,35 @@ func openSocket() (*socket, error) {
 		handle.Close()
 		return nil, fmt.Errorf("find the loopback interface: %w", err)
 	}
-	batches, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	writes, port, err := openWrites()
 	if err != nil {
 		handle.Close()
 		return nil, fmt.Errorf("open a route socket: %w", err)
 	}
+	return &socket{handle, writes, port, lo.Attrs().Index}, nil
+}
+
+func openWrites() (fd int, port uint32, err error) {
+	if fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE); err != nil {
+		return 0, 0, err
+	}
 	// Answers do not repeat what was asked; older kernels do.
-	unix.SetsockoptInt(batches, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
-	return &socket{handle, batches, lo.Attrs().Index}, nil
+	unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	var name unix.Sockaddr
+	if err == nil {
+		name, err = unix.Getsockname(fd)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return 0, 0, err
+	}
+	return fd, name.(*unix.SockaddrNetlink).Pid, nil
 }
 
 func (s *socket) close() {
 	s.Close()
-	unix.Close(s.batches)
+	unix.Close(s.writes)
 }
 
 func domain(family Family) int {
@@ -100,37 +120,51 @@ func fromNetlink(r netlink.Rule) rule {
 	return to
 }
 
-func (r rule) netlink(family Family) *netlink.Rule {
-	n := netlink.NewRule()
-	n.Family, n.Priority, n.Protocol = domain(family), r.priority, protocolNumber
-	n.IPProto, n.Table = int(r.protocol), r.table
-	if r.to.IsValid() {
-		n.Dst = ipNet(r.to)
-	}
-	if r.last != 0 {
-		n.Dport = netlink.NewRulePortRange(r.first, r.last)
-	}
-	switch {
-	case r.goTo != 0:
-		n.Goto = r.goTo
-	case r.table == 0:
-		n.Type = nl.FR_ACT_NOP
-	}
-	return n
-}
-
 func (s *socket) addRule(family Family, r rule) error {
-	if err := s.RuleAdd(r.netlink(family)); err != nil && !errors.Is(err, unix.EEXIST) {
+	err := s.ask(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, r.message(family)...)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add the IPv%d policy routing rule %v: %w", family, r, explain(err))
 	}
 	return nil
 }
 
 func (s *socket) deleteRule(family Family, r rule) error {
-	if err := s.RuleDel(r.netlink(family)); err != nil && !errors.Is(err, unix.ENOENT) {
+	err := s.ask(unix.RTM_DELRULE, 0, r.message(family)...)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("remove the IPv%d policy routing rule %v: %w", family, r, explain(err))
 	}
 	return nil
+}
+
+// message is the body of a request: struct fib_rule_hdr, which is laid out like struct
+// rtmsg, and attributes (linux/fib_rules.h).
+func (r rule) message(family Family) []nl.NetlinkRequestData {
+	header := &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(domain(family)), Type: nl.FR_ACT_NOP}}
+	body := []nl.NetlinkRequestData{
+		header,
+		nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(uint32(r.priority))),
+		nl.NewRtAttr(nl.FRA_PROTOCOL, nl.Uint8Attr(protocolNumber)),
+	}
+	add := func(kind int, value []byte) { body = append(body, nl.NewRtAttr(kind, value)) }
+	if r.to.IsValid() {
+		header.Dst_len = uint8(r.to.Bits())
+		add(nl.FRA_DST, r.to.Addr().AsSlice())
+	}
+	if r.protocol != 0 {
+		add(nl.FRA_IP_PROTO, nl.Uint8Attr(r.protocol))
+	}
+	if r.last != 0 {
+		add(nl.FRA_DPORT_RANGE, binary.NativeEndian.AppendUint16(nl.Uint16Attr(r.first), r.last))
+	}
+	switch {
+	case r.goTo != 0:
+		header.Type = nl.FR_ACT_GOTO
+		add(nl.FRA_GOTO, nl.Uint32Attr(uint32(r.goTo)))
+	case r.table != 0:
+		header.Type = nl.FR_ACT_TO_TBL
+		add(nl.FRA_TABLE, nl.Uint32Attr(uint32(r.table)))
+	}
+	return body
 }
 
 func (s *socket) routes(family Family) (map[place]way, error) {
@@ -176,10 +210,6 @@ func (s *socket) fromRoute(r netlink.Route) (at place, to way, ok bool) {
 func ours(at place) bool {
 	return at.table >= firstTable && at.table <= lastTable || at.table == unix.RT_TABLE_LOCAL ||
 		at.table == unix.RT_TABLE_MAIN && at.dst == dummyAddr
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // explain adds to an error of the kernel what to do about it.

@@ -57,14 +57,15 @@ const (
 	// A table for each protocol and port begins here, its port added.
 	tcpTables = firstTable
 	udpTables = firstTable + 1<<16
-	// wholeTable has all Service addresses as this node's own, for packets that do not
-	// tell a port: fragments and ICMP.
-	wholeTable = firstTable + 2<<16
+	// wholeTCP and wholeUDP have the addresses with a served port of the protocol as this
+	// node's own, for packets that do not tell a port: fragments and ICMP.
+	wholeTCP = firstTable + 2<<16
+	wholeUDP = wholeTCP + 1
 	// restTable refuses what no other table takes.
-	restTable = wholeTable + 1
+	restTable = wholeTCP + 2
 	// Of ports beyond MaxPorts, by protocol.
-	manyTCP   = wholeTable + 2
-	manyUDP   = wholeTable + 3
+	manyTCP   = wholeTCP + 3
+	manyUDP   = wholeTCP + 4
 	lastTable = manyUDP
 )
 
@@ -116,7 +117,10 @@ type way struct {
 type plan struct {
 	rules  map[rule]bool
 	routes map[place]way
-	shared int // addresses with ports beyond MaxPorts
+	// proxied are the neighbour entries, and whether they are ours: those of others
+	// answer as well, and are left alone.
+	proxied map[proxied]bool
+	shared  int // addresses with ports beyond MaxPorts
 }
 
 // terms are what a plan depends on beside the destinations.
@@ -130,7 +134,7 @@ type terms struct {
 // newPlan is a pure function. The destinations are of one family, sorted, and no two
 // are equal.
 func newPlan(list []Destination, t terms) plan {
-	p := plan{map[rule]bool{}, make(map[place]way, 3*len(list)), 0}
+	p := plan{rules: map[rule]bool{}, routes: make(map[place]way, 3*len(list))}
 	if len(list) == 0 {
 		return p
 	}
@@ -151,17 +155,18 @@ func newPlan(list []Destination, t terms) plan {
 	}
 	shared := map[netip.Addr]bool{}
 	for _, d := range list {
-		p.routes[place{wholeTable, d.Addr}] = here
 		p.routes[place{restTable, d.Addr}] = refused
 		if d.Refused {
 			continue
 		}
+		whole, many := wholeTCP, manyTCP
+		if d.Protocol == UDP {
+			whole, many = wholeUDP, manyUDP
+		}
+		p.routes[place{whole, d.Addr}] = here
 		r := own[socketKey{d.Protocol, d.Port}]
 		if r == (rule{}) {
-			r = rule{priority: portPriority, protocol: uint8(d.Protocol), table: manyTCP}
-			if d.Protocol == UDP {
-				r.table = manyUDP
-			}
+			r = rule{priority: portPriority, protocol: uint8(d.Protocol), table: many}
 			shared[d.Addr] = true
 		}
 		if d.Port != unmatchable {
@@ -221,11 +226,12 @@ func (p *plan) addFrame(list []Destination, family Family) {
 	}
 	for _, r := range []rule{
 		{priority: otherPriority, goTo: endPriority},
-		{priority: portPriority, protocol: icmp, table: wholeTable},
+		{priority: portPriority, protocol: icmp, table: wholeTCP},
+		{priority: portPriority, protocol: icmp, table: wholeUDP},
 		{priority: knownPriority, protocol: uint8(TCP), first: 1, last: unmatchable - 1, goTo: restPriority},
 		{priority: knownPriority, protocol: uint8(UDP), first: 1, last: unmatchable - 1, goTo: restPriority},
-		{priority: wholePriority, protocol: uint8(TCP), table: wholeTable},
-		{priority: wholePriority, protocol: uint8(UDP), table: wholeTable},
+		{priority: wholePriority, protocol: uint8(TCP), table: wholeTCP},
+		{priority: wholePriority, protocol: uint8(UDP), table: wholeUDP},
 		{priority: restPriority, table: restTable},
 		{priority: endPriority},
 	} {

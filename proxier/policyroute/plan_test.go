@@ -64,7 +64,7 @@ func TestPlanRefuses(t *testing.T) {
 	list := []Destination{refused(tcp("10.96.0.10:80")), tcp("10.96.0.11:80"), refused(tcp("10.96.0.12:81"))}
 	p := planOf(terms{family: IPv4, device: 7}, list...)
 	for at := range p.routes {
-		if at.table < wholeTable && at.table >= firstTable && at != (place{tcpTables + 80, list[1].Addr}) {
+		if at.table < wholeTCP && at.table >= firstTable && at != (place{tcpTables + 80, list[1].Addr}) {
 			t.Errorf("a route to %s in table %#x", at.dst, at.table)
 		}
 	}

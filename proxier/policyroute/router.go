@@ -21,6 +21,7 @@ type Options struct {
 // this node. It is for one goroutine.
 type Router struct {
 	kernel   kernel
+	watch    *watch // of what others write; nil: nobody looks
 	close    func()
 	families map[Family]*familyState
 	refuser  *refuser
@@ -34,8 +35,8 @@ type familyState struct {
 	terms
 	list  []Destination
 	there *plan // what the kernel is known to have, nil if that is not known
-	// proxied are the neighbour entries that are there.
-	proxied map[proxied]bool
+	// drift is what the last Sync that verified has found beside what should have been.
+	drift []string
 }
 
 // New changes nothing yet.
@@ -44,7 +45,14 @@ func New(o Options) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newRouter(s, s.close, o), nil
+	w, err := newWatch(s.port)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	r := newRouter(s, func() { w.close(); s.close() }, o)
+	r.watch = w
+	return r, nil
 }
 
 func newRouter(k kernel, close func(), o Options) *Router {
@@ -109,7 +117,8 @@ func (r *Router) Sync(family Family, list []Destination, src netip.Addr, verify 
 	want := newPlan(list, next)
 	there := f.there
 	f.there, f.list = nil, nil
-	err := errors.Join(r.write(family, *there, want), r.announce(f, list, verify))
+	err := want.announce(family, list, there.proxied)
+	err = errors.Join(err, r.write(family, *there, want))
 	if errors.Is(err, ErrUnsupported) && !f.anyIP {
 		f.anyIP = true
 		return r.Sync(family, list, src, verify)
@@ -122,6 +131,7 @@ func (r *Router) Sync(family Family, list []Destination, src netip.Addr, verify 
 
 // read finds out what the kernel has, if that is not known.
 func (r *Router) read(f *familyState, verify bool) error {
+	f.drift = nil
 	if f.there != nil && !verify {
 		return nil
 	}
@@ -133,11 +143,25 @@ func (r *Router) read(f *familyState, verify bool) error {
 		return err
 	}
 	routes, err := r.kernel.routes(f.family)
-	if err == nil {
-		f.there = &plan{rules: rules, routes: routes}
+	if err != nil {
+		return err
 	}
-	return err
+	proxied, err := r.kernel.proxies(f.family)
+	if err != nil {
+		return err
+	}
+	now := &plan{rules: rules, routes: routes, proxied: proxied}
+	if f.there != nil {
+		now.remember(f.there.proxied)
+		f.drift = f.there.differences(*now)
+	}
+	f.there = now
+	return nil
 }
+
+// Drift tells what the last Sync of a family found to be otherwise than the Sync before
+// had left it; nothing if it had no reason to look. All of it is somebody else's doing.
+func (r *Router) Drift(family Family) []string { return r.families[family].drift }
 
 // device is the index of the interface that refuses, 0 if there is none.
 func (r *Router) device(verify bool) int {
@@ -168,7 +192,8 @@ func (r *Router) write(family Family, there, want plan) error {
 			errs = append(errs, r.kernel.deleteRule(family, rule))
 		}
 	}
-	return summary(append(errs, r.kernel.deleteRoutes(family, missing(there.routes, want.routes))))
+	errs = append(errs, r.kernel.deleteRoutes(family, missing(there.routes, want.routes)))
+	return summary(append(errs, r.writeProxies(there.proxied, want.proxied)...))
 }
 
 // differing are those that others has not, or leads elsewhere.

@@ -27,25 +27,40 @@ func (r *Router) Differences(family Family) (list []string, err error) {
 	if there == nil {
 		return nil, nil
 	}
-	now := familyState{terms: r.families[family].terms}
-	if err := r.read(&now, true); err != nil {
-		return nil, err
-	}
-	want, have := there.lines(), now.there.lines()
-	for _, line := range want {
-		if !slices.Contains(have, line) {
-			list = append(list, "missing: "+strings.TrimSpace(line))
-		}
-	}
-	for _, line := range have {
-		if !slices.Contains(want, line) {
-			list = append(list, "not expected: "+strings.TrimSpace(line))
-		}
-	}
-	return list, nil
+	now := familyState{terms: r.families[family].terms, there: there}
+	err = r.read(&now, true)
+	return now.drift, err
 }
 
-// lines are the rules by priority, and then the routes by table and address.
+// differences are what have has less and more than p.
+func (p plan) differences(have plan) (list []string) {
+	for _, line := range p.without(have).lines() {
+		list = append(list, "missing: "+strings.TrimSpace(line))
+	}
+	for _, line := range have.without(p).lines() {
+		list = append(list, "not expected: "+strings.TrimSpace(line))
+	}
+	return list
+}
+
+// without is what p has and q has not, or otherwise.
+func (p plan) without(q plan) plan {
+	left := plan{rules: map[rule]bool{}, routes: map[place]way{}, proxied: map[proxied]bool{}}
+	for r := range p.rules {
+		if !q.rules[r] {
+			left.rules[r] = true
+		}
+	}
+	maps.Insert(left.routes, differing(p.routes, q.routes))
+	for at, ours := range p.proxied {
+		if _, has := q.proxied[at]; ours && !has {
+			left.proxied[at] = true
+		}
+	}
+	return left
+}
+
+// lines are the rules by priority, the routes by table and address, and what is announced.
 func (p plan) lines() (lines []string) {
 	for _, r := range inOrder(p.rules) {
 		lines = append(lines, r.String()+"\n")
@@ -56,6 +71,14 @@ func (p plan) lines() (lines []string) {
 	for _, at := range places {
 		lines = append(lines, p.routes[at].describe(at)+"\n")
 	}
+	entries := slices.SortedFunc(maps.Keys(p.proxied), func(a, b proxied) int {
+		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.iface, b.iface))
+	})
+	for _, at := range entries {
+		if p.proxied[at] {
+			lines = append(lines, at.String()+"\n")
+		}
+	}
 	return lines
 }
 
@@ -64,14 +87,23 @@ func (w way) describe(at place) string {
 	kind := map[uint8]string{unix.RTN_LOCAL: "local ", unix.RTN_UNREACHABLE: "unreachable "}[w.kind]
 	text := fmt.Sprintf("%s%s table %d", kind, at.dst, at.table)
 	if w.iface != 0 {
-		name := fmt.Sprint(w.iface)
-		if i, err := net.InterfaceByIndex(w.iface); err == nil {
-			name = i.Name
-		}
-		text += " dev " + name
+		text += " dev " + nameOf(w.iface)
 	}
 	if w.src.IsValid() {
 		text += " src " + w.src.String()
 	}
 	return text
+}
+
+// String is the entry as ip neigh show proxy prints it.
+func (p proxied) String() string {
+	return fmt.Sprintf("%s dev %s proxy", p.addr, nameOf(p.iface))
+}
+
+// nameOf is an interface's name, or its index where it is gone.
+func nameOf(iface int) string {
+	if i, err := net.InterfaceByIndex(iface); err == nil {
+		return i.Name
+	}
+	return fmt.Sprint(iface)
 }

@@ -5,8 +5,9 @@
 // stays: some write a rule or open a socket and take it away again, as usher itself
 // does at its start. What an ordinary user cannot know is a WARN that says so.
 //
-// What is not looked at: net.ipv4.ip_forward and the like, because connections end at
-// usher, which forwards nothing; the network between pods needs them all the same.
+// Forwarding (net.ipv4.ip_forward) is looked at for --capture=bind only, and for refusals:
+// connections end at usher, which is served without; the network between pods may need it
+// all the same.
 //
 // All checks work in the network namespace of the calling thread.
 package preflight

@@ -33,6 +33,8 @@ type Config struct {
 	Proxier proxier.Config
 	// Manifests are the paths that Services come from; empty: an API server.
 	Manifests []string
+	// ServiceProxyName chooses the Services, as Config of package source has it.
+	ServiceProxyName string
 	// REST is how to reach the API server, nil with RESTError why that is unknown.
 	REST      *rest.Config
 	RESTError error
@@ -46,7 +48,8 @@ type node struct {
 	Config
 	backends  []iptables.Backend
 	kubeProxy kubeproxy.Traces
-	services  int // in the cluster; -1: unknown
+	services  int  // in the cluster; -1: unknown
+	binds     bool // usher will bind addresses, as told or for want of iptables
 }
 
 // Failed says whether any of the results is a Fail.
@@ -62,7 +65,7 @@ func Failed(results []Result) bool {
 // Run makes all checks, one after the other, within some 30 seconds at most: they
 // wait for nothing but the API server. Their order is that of the report.
 func Run(ctx context.Context, c Config) []Result {
-	n := &node{Config: c, services: -1}
+	n := &node{Config: c, services: -1, binds: c.Proxier.Capture == "bind"}
 	n.backends = iptables.Backends(ctx)
 	n.kubeProxy = kubeproxy.Find(ctx)
 	var results []Result
@@ -78,6 +81,8 @@ func Run(ctx context.Context, c Config) []Result {
 		{"kube-proxy", kubeProxy},
 		{"client address", clientAddress},
 		{"policy routing", policyRouting},
+		{"refusals", refusals},
+		{"other servers", otherServers},
 		{"files", files},
 		{"ports", ports},
 		{"somaxconn", somaxconn},

@@ -109,39 +109,47 @@ func ephemeralPorts() (r proxier.PortRange, err error) {
 	return r, err
 }
 
-// portsInUse are those of sockets that are bound without a peer: TCP listeners, and
-// UDP. See proc_net_tcp.rst of the kernel's documentation.
+// portsInUse are those of sockets that are bound without a peer.
 func portsInUse() (map[uint16]bool, error) {
 	ports := map[uint16]bool{}
+	err := eachBound(func(_ string, _ bool, port uint16) { ports[port] = true })
+	return ports, err
+}
+
+// eachBound calls do for all sockets that are bound without a peer: TCP listeners, and
+// UDP. table is their protocol, with a 6 for IPv6. See proc_net_tcp.rst of the kernel's
+// documentation.
+func eachBound(do func(table string, everywhere bool, port uint16)) error {
 	for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
 		f, err := os.Open("/proc/thread-self/net/" + table)
 		if os.IsNotExist(err) && strings.HasSuffix(table, "6") {
 			continue // a kernel without IPv6
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		lines := bufio.NewScanner(f)
 		for lines.Scan() {
-			if port, ok := boundPort(lines.Text()); ok {
-				ports[port] = true
+			if everywhere, port, ok := bound(lines.Text()); ok {
+				do(table, everywhere, port)
 			}
 		}
 		f.Close()
 		if err := lines.Err(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return ports, nil
+	return nil
 }
 
-// boundPort reads a line like "  0: 0100007F:2B67 00000000:0000 0A ...".
-func boundPort(line string) (uint16, bool) {
+// bound reads a line like "  0: 0100007F:2B67 00000000:0000 0A ...". everywhere tells that it is
+// bound to the wildcard address.
+func bound(line string) (everywhere bool, port uint16, ok bool) {
 	fields := strings.Fields(line)
 	if len(fields) < 3 || !strings.HasSuffix(fields[2], ":0000") {
-		return 0, false
+		return false, 0, false
 	}
-	_, port, _ := strings.Cut(fields[1], ":")
-	n, err := strconv.ParseUint(port, 16, 16)
-	return uint16(n), err == nil && n > 0
+	addr, text, _ := strings.Cut(fields[1], ":")
+	n, err := strconv.ParseUint(text, 16, 16)
+	return strings.Trim(addr, "0") == "", uint16(n), err == nil && n > 0
 }

@@ -44,6 +44,7 @@ func (n *node) without(f iptables.Family, text, do string) Result {
 	case n.mustUseIPTables():
 		return fail(text, do+", or use --capture=bind")
 	}
+	n.binds = true
 	return warn(text+": usher falls back to --capture=bind", do)
 }
 

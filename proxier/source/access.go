@@ -12,6 +12,7 @@ import (
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
@@ -161,4 +162,36 @@ func (c *asker) countServices(ctx context.Context) int {
 		n += int(*list.Metadata.RemainingItemCount)
 	}
 	return n
+}
+
+// pageSize is how many Services are asked for at a time.
+const pageSize = 200
+
+// ListServices reads all Services of an API server that are to be served by the proxy of
+// that name, as Config has it, within a few seconds.
+func ListServices(ctx context.Context, config *rest.Config, serviceProxyName string) (services []*corev1.Service, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c, err := newAsker(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of the API server: %w", err)
+	}
+	defer utilnet.CloseIdleConnectionsFor(c.http.Transport)
+	ours := servicesOf(serviceProxyName)
+	query := url.Values{"limit": {fmt.Sprint(pageSize)}, "labelSelector": {ours.services.String()}}
+	for {
+		var page corev1.ServiceList
+		if err := c.ask(ctx, http.MethodGet, "/api/v1/services?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		for i := range page.Items {
+			if ours.wantsService(&page.Items[i]) {
+				services = append(services, &page.Items[i])
+			}
+		}
+		if page.Continue == "" {
+			return services, nil
+		}
+		query.Set("continue", page.Continue)
+	}
 }

@@ -58,6 +58,34 @@ func TestBindTakesFragments(t *testing.T) {
 	}
 }
 
+// given a server on the wildcard address, then fragments do not reach it at an address of
+// a Service that has no UDP port, nor at one that is refused.
+func TestBindHidesWildcardDaemonsFromFragments(t *testing.T) {
+	s := newRoutedScene(t)
+	daemon := answer(t, s.NS, "daemon", netip.MustParseAddrPort("[::]:5353"))
+	s.write("web.yaml", manifest("web", 10, 30080, s.pods[0].IPv4))
+	s.write("nobody.yaml", dual("nobody", 11, 30081))
+	s.startBind()
+	for _, from := range s.clients() {
+		served(t, from, vip(10))
+		for _, addr := range []string{"10.96.0.10:5353", "10.96.0.11:5353", "10.96.0.11:80", "[fd00:10:96::11]:5353"} {
+			conn, err := from.Dial("udp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.Write(bytes.Repeat([]byte("x"), 4000)); err != nil {
+				t.Errorf("%s cannot send to %s: %v", from.Name, addr, err)
+			}
+			ask(t, from, addr).awaitsRefusal() // after it
+		}
+	}
+	if n := daemon.count(); n > 0 {
+		t.Errorf("%d datagrams have reached it", n)
+	}
+	ask(t, s.Client, "192.0.2.1:5353").awaits("daemon")
+}
+
 // given no policy routing, then everything is served all the same, and the log says what
 // that means.
 func TestBindAnyIP(t *testing.T) {

@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/usher-proxy/usher/cmd/usher/cli.version=$(VERSION)
 
-.PHONY: build demo test test-cluster conformance bench bench-udp bench-endpoints bench-scale lint clean
+.PHONY: build demo test test-cluster conformance bench bench-tcp bench-udp bench-endpoints bench-scale lint clean
 
 build: ## bin/usher, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/usher ./cmd/usher
@@ -13,6 +13,7 @@ demo: build ## serve a few Services on this machine: no cluster, no privileges
 
 test: build ## everything but the tests against a real API server
 	test/install-packages.sh
+	-test/bench/install-packages.sh # without these programs the tests that run them are skipped
 	test/run.sh $(shell go list ./... | grep -v -e /test/cluster -e /test/apiserver -e /test/scale)
 
 test-cluster: build ## the same binary against a real API server
@@ -25,13 +26,18 @@ conformance: ## the 75 cases in one table: usher on manifests, by iptables and b
 	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
 	test/conformance/run.sh
 
-bench: bench-udp bench-endpoints bench-scale ## benchmarks, with what they allocate; beside nginx and kernel DNAT
+bench: bench-tcp bench-udp bench-endpoints bench-scale ## benchmarks, with what they allocate; beside nginx, HAProxy and kernel DNAT
 	go test -run '^$$' -bench . -benchmem ./balancer/... ./proxier/... ./iptables/...
+
+bench-tcp: ## requests, connections, bulk and idle connections through usher, nginx stream, HAProxy and kernel DNAT (25 minutes, on a quiet machine)
+	test/install-packages.sh
+	test/bench/install-packages.sh
+	PATH=$$PATH:/usr/sbin:/sbin go test -run '^$$' -bench TCP -timeout=2h ./test/bench
 
 bench-udp: ## DNS through usher, nginx stream and kernel DNAT (15 minutes, on a quiet machine)
 	test/install-packages.sh
 	test/bench/install-packages.sh
-	PATH=$$PATH:/usr/sbin:/sbin go test -run '^$$' -bench UDP ./test/bench
+	PATH=$$PATH:/usr/sbin:/sbin go test -run '^$$' -bench UDP -timeout=1h ./test/bench -rounds=5 -duration=5s
 
 bench-endpoints: ## every balancer with endpoints that are slow, refuse, flap or are silent (2 minutes)
 	go test -run '^$$' -bench . ./test/policies

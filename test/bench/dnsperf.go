@@ -34,7 +34,7 @@ const asFastAsAnswered = 0
 // dnsperf puts a load on an address for a time: rate queries a second. At most 100 queries wait
 // for their answers at a time, and one that waits for a second counts as lost.
 func (l *lab) dnsperf(addr netip.AddrPort, ld load, rate int, d time.Duration) (Run, error) {
-	dir := l.b.TempDir()
+	dir := l.t.TempDir()
 	args := []string{
 		"-s", addr.Addr().String(), "-p", strconv.Itoa(int(addr.Port())),
 		"-d", l.write(dir, "queries", hostname+" "+recordType+"\n"),

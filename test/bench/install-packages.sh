@@ -8,9 +8,12 @@ PATH=$PATH:/usr/sbin:/sbin # where some of them are, also for ordinary users
 # command or file, and package, one pair a line
 needs='
 dnsperf dnsperf
+haproxy haproxy
+iperf3 iperf3
 nginx nginx
 /usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream
 nsd nsd
+wrk wrk
 '
 
 # missing prints the pairs that are not there.
@@ -54,7 +57,7 @@ forbid_boot() {
 	command -v systemctl >/dev/null || return 0
 	for package in "$@"; do
 		case $package in
-		nginx | nsd) systemctl --quiet disable "$package" ;;
+		haproxy | nginx | nsd) systemctl --quiet disable "$package" ;;
 		esac
 	done
 }

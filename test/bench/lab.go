@@ -12,51 +12,61 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/usher-proxy/usher/test/dns"
 	"github.com/usher-proxy/usher/test/netns"
 )
 
-// A lab is a node with three pods that answer DNS queries and one that asks.
+// A lab is a node with pods that serve a protocol and one that asks.
 type lab struct {
 	*netns.Node
-	b       *testing.B
+	t       testing.TB
+	proto   protocol
 	client  *netns.Pod
 	servers []*netns.Pod
 }
 
-func newLab(b *testing.B) *lab {
-	l := &lab{Node: netns.NewNode(b, "node"), b: b}
+func newLab(t testing.TB, proto protocol) *lab {
+	l := &lab{Node: netns.NewNode(t, "node"), t: t, proto: proto}
 	l.client = l.AddPod(netns.Bridged, "client")
-	for i := range 3 {
+	// Many thousand new connections a second would use up the ports of the one client, and the
+	// node's connection tracking, which remembers each for two minutes.
+	l.Sysctl("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "10")
+	l.client.Sysctl("net/ipv4/ip_local_port_range", "1025 65535")
+	for i := range proto.servers {
 		pod := l.AddPod(netns.Routed, fmt.Sprintf("server-%d", i+1))
-		dns.Serve(b, pod.NS, pod.Name, pod.AddrPort4(dnsPort))
+		proto.serve(l, pod)
 		l.servers = append(l.servers, pod)
+	}
+	for _, pod := range l.servers {
+		if err := l.awaitAnswer(pod.AddrPort4(proto.port), startPatience); err != nil {
+			t.Fatalf("%s: %v", pod.Name, err)
+		}
 	}
 	return l
 }
 
-// launch starts a program of the node that writes its output to a file and ends with the measurement.
-func (l *lab) launch(output, name string, args ...string) *netns.Cmd {
-	l.b.Helper()
+// launch starts a program in a namespace that writes its output to a file and ends with the
+// measurement.
+func (l *lab) launch(ns *netns.NS, output, name string, args ...string) *netns.Cmd {
+	l.t.Helper()
 	f, err := os.Create(output)
 	if err != nil {
-		l.b.Fatal(err)
+		l.t.Fatal(err)
 	}
 	defer f.Close() // the program has its own
-	c := l.Command(context.Background(), name, args...)
+	c := ns.Command(context.Background(), name, args...)
 	c.Stdout, c.Stderr = f, f
 	if err := c.Start(); err != nil {
-		l.b.Fatal(err)
+		l.t.Fatal(err)
 	}
 	return c
 }
 
 // write writes a file and returns its path.
 func (l *lab) write(dir, name, text string) string {
-	l.b.Helper()
+	l.t.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		l.b.Fatal(err)
+		l.t.Fatal(err)
 	}
 	return path
 }
@@ -66,21 +76,21 @@ const startPatience = 10 * time.Second
 
 // awaitAnswer asks from the client until there is an answer. Each question comes from another
 // port: the kernel remembers where it sent a port that asked too early.
-func (l *lab) awaitAnswer(addr netip.AddrPort) error {
-	deadline := time.Now().Add(startPatience)
+func (l *lab) awaitAnswer(addr netip.AddrPort, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
 	for {
-		err := l.askOnce(addr)
+		err := l.proto.ask(l, addr)
 		if err == nil {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("no answer from %s within %v: %w", addr, startPatience, err)
+			return fmt.Errorf("no answer from %s within %v: %w", addr, patience, err)
 		}
 		time.Sleep(10 * time.Millisecond) // a refusal comes at once
 	}
 }
 
-func (l *lab) askOnce(addr netip.AddrPort) error {
+func askDNS(l *lab, addr netip.AddrPort) error {
 	conn, err := l.client.Dial("udp", addr.String())
 	if err != nil {
 		return err
@@ -94,20 +104,20 @@ func clientAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 245, byte
 
 // addClientAddrs gives the client so many of them.
 func (l *lab) addClientAddrs(n int) []netip.Addr {
-	l.b.Helper()
+	l.t.Helper()
 	lo, err := l.client.Netlink().LinkByName("lo")
 	if err != nil {
-		l.b.Fatal(err)
+		l.t.Fatal(err)
 	}
 	var addrs []netip.Addr
 	for i := range n {
 		addr := clientAddr(i)
 		only := netlink.NewIPNet(addr.AsSlice())
 		if err := l.client.Netlink().AddrAdd(lo, &netlink.Addr{IPNet: only}); err != nil {
-			l.b.Fatalf("add address %s to the client: %v", addr, err)
+			l.t.Fatalf("add address %s to the client: %v", addr, err)
 		}
 		if err := l.Netlink().RouteAdd(&netlink.Route{Dst: only, Gw: l.client.IPv4.AsSlice()}); err != nil {
-			l.b.Fatalf("add route to %s: %v", addr, err)
+			l.t.Fatalf("add route to %s: %v", addr, err)
 		}
 		addrs = append(addrs, addr)
 	}

@@ -28,6 +28,22 @@ const (
 	slabEach   = "slab-B/session"
 	cpuSession = "proxy-cpu-us/session"
 	others     = "others-%"
+
+	requestRate    = "requests/s"
+	cpuRequest     = "proxy-cpu-us/request"
+	connectionRate = "connections/s"
+	newP99         = "new-p99-us"
+	cpuConnection  = "proxy-cpu-us/connection"
+	bulkRate       = "Gbit/s"
+	retransmits    = "retransmits/GB"
+	cpuGB          = "proxy-cpu-s/GB"
+	held           = "held"
+	pssEach        = "pss-B/connection"
+	rssEachConn    = "rss-B/connection"
+	slabEachConn   = "slab-B/connection"
+	fdsEachConn    = "fds/connection"
+	besideP99      = "beside-p99-us"
+	besideCPU      = "beside-cpu-us/request"
 )
 
 // A column is one value of all measurements.
@@ -36,18 +52,28 @@ type column struct {
 	digits int // after the decimal point
 }
 
-// A comparison is the ratio of a column to that of another path.
+// A comparison is the ratio of a column to that of another path, or else to another column of
+// the same path, its base.
 type comparison struct {
-	column, path string
+	column, path, base string
 }
 
-func (c comparison) String() string { return c.column + " / " + c.path }
+func (c comparison) String() string { return c.column + " / " + cmp.Or(c.path, c.base) }
+
+// of tells what the column of a path is compared with, if anything.
+func (c comparison) of(path string) (otherPath, otherColumn string, ok bool) {
+	if c.path == "" {
+		return path, c.base, true
+	}
+	return c.path, c.column, c.path != path
+}
 
 // A Report is a table of measurements.
 type Report struct {
 	name         string // of its files
 	columns      []column
 	comparisons  []comparison
+	charts       []chart
 	measurements []Measurement
 }
 
@@ -59,10 +85,11 @@ func (r *Report) loads() []string {
 	return distinct(r.measurements, func(m Measurement) string { return m.Load })
 }
 
-// paths are those that were measured, in the order of the package.
+// paths are those that were measured, in the order of the package. Others come first, as they
+// were measured.
 func (r *Report) paths() []string {
 	names := distinct(r.measurements, func(m Measurement) string { return m.Path })
-	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(pathIndex(a), pathIndex(b)) })
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(pathIndex(a), pathIndex(b)) })
 	return names
 }
 
@@ -101,10 +128,15 @@ type Summary struct {
 
 func (r *Report) summaries() (all []Summary) {
 	for _, load := range r.loads() {
-		for _, path := range r.paths() {
-			if s := r.summary(load, path); s.Rounds > 0 {
-				all = append(all, s)
-			}
+		all = append(all, r.summariesOf(load)...)
+	}
+	return all
+}
+
+func (r *Report) summariesOf(load string) (all []Summary) {
+	for _, path := range r.paths() {
+		if s := r.summary(load, path); s.Rounds > 0 {
+			all = append(all, s)
 		}
 	}
 	return all
@@ -120,10 +152,11 @@ func (r *Report) summary(load, path string) Summary {
 		}
 	}
 	for _, c := range r.comparisons {
-		if c.path == path {
+		otherPath, otherColumn, ok := c.of(path)
+		if !ok {
 			continue
 		}
-		ratio := ratioOf(r.values(load, path, c.column), r.values(load, c.path, c.column))
+		ratio := ratioOf(r.values(load, path, c.column), r.values(load, otherPath, otherColumn))
 		if ratio.Rounds > 0 {
 			s.Ratios[c.String()] = ratio
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/usher-proxy/usher/test/netns"
@@ -16,6 +17,7 @@ import (
 type Usage struct {
 	CPU time.Duration // user and system time since the start
 	RSS int64         // bytes
+	PSS int64         // bytes, where [proportionalOf] was asked: pages of several processes once
 	FDs int
 }
 
@@ -48,6 +50,45 @@ func usageOf(program *netns.Cmd) (Usage, error) {
 		return sum, fmt.Errorf("%s has ended", program.Path)
 	}
 	return sum, nil
+}
+
+// proportionalOf adds up the memory of the processes of a program, pages that several have in
+// common by their shares (proc_pid_smaps(5), Pss). It is zero for nil.
+func proportionalOf(program *netns.Cmd) (sum int64, err error) {
+	if program == nil {
+		return 0, nil
+	}
+	all, err := processes()
+	if err != nil {
+		return 0, err
+	}
+	for pid, p := range all {
+		if p.group != program.Process.Pid {
+			continue
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			return 0, err
+		}
+		pss, err := kibibytes(string(text), "Pss:")
+		if err != nil {
+			return 0, fmt.Errorf("/proc/%d/smaps_rollup: %w", pid, err)
+		}
+		sum += pss
+	}
+	return sum, nil
+}
+
+// kibibytes finds a line such as "Slab:  57824 kB" and returns the bytes.
+func kibibytes(text, name string) (int64, error) {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) > 1 && fields[0] == name {
+			kib, err := strconv.ParseInt(fields[1], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no line about %s", name)
 }
 
 // A process is one of the machine's.

@@ -76,10 +76,10 @@ sock_inode_cache      5     39    832   39    8 : tunables    0    0    0 : slab
 	if n, err := parseSlabinfo("UDP ten 24 1344"); err == nil {
 		t.Errorf("%d bytes of what is no number", n)
 	}
-	if n, err := parseMeminfo("MemFree: 7 kB\nSlab:    57824 kB\nSReclaimable: 5 kB\n"); n != 57824<<10 || err != nil {
+	if n, err := kibibytes("MemFree: 7 kB\nSlab:    57824 kB\nSReclaimable: 5 kB\n", "Slab:"); n != 57824<<10 || err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
-	if n, err := parseMeminfo("MemFree: 7 kB\n"); err == nil {
+	if n, err := kibibytes("MemFree: 7 kB\n", "Slab:"); err == nil {
 		t.Errorf("%d bytes of nothing", n)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -33,6 +34,12 @@ func (r *Report) publish(folder string) error {
 			return err
 		}
 	}
+	for _, load := range r.plotted() {
+		path := filepath.Join(folder, r.name+"-"+load+".svg")
+		if err := writeFile(path, func(w io.Writer) error { return r.writePlot(w, load) }); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -48,38 +55,54 @@ func writeFile(path string, write func(io.Writer) error) error {
 	return f.Close()
 }
 
-// writeTable writes the medians of each path and its ratios to the others, a block for each load.
+// writeTable writes the medians of each path and its ratios to the others, a block for each
+// load, with what was measured of that.
 func (r *Report) writeTable(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, load := range r.loads() {
+		all := r.summariesOf(load)
+		columns, comparisons := r.measuredOf(all)
 		heading := []string{load}
-		for _, c := range r.columns {
+		for _, c := range columns {
 			heading = append(heading, c.name)
 		}
-		for _, c := range r.comparisons {
+		for _, c := range comparisons {
 			heading = append(heading, c.String())
 		}
 		fmt.Fprintln(table, strings.Join(heading, "\t"))
-		for _, s := range r.summaries() {
-			if s.Load == load {
-				fmt.Fprintln(table, strings.Join(r.cells(s), "\t"))
-			}
+		for _, s := range all {
+			fmt.Fprintln(table, strings.Join(s.cells(columns, comparisons), "\t"))
 		}
 		fmt.Fprintln(table)
 	}
 	return table.Flush()
 }
 
-func (r *Report) cells(s Summary) []string {
-	cells := []string{s.Path}
+// measuredOf are the columns and comparisons that one of the paths has.
+func (r *Report) measuredOf(all []Summary) (columns []column, comparisons []comparison) {
 	for _, c := range r.columns {
+		if slices.ContainsFunc(all, func(s Summary) bool { _, ok := s.Medians[c.name]; return ok }) {
+			columns = append(columns, c)
+		}
+	}
+	for _, c := range r.comparisons {
+		if slices.ContainsFunc(all, func(s Summary) bool { _, ok := s.Ratios[c.String()]; return ok }) {
+			comparisons = append(comparisons, c)
+		}
+	}
+	return columns, comparisons
+}
+
+func (s Summary) cells(columns []column, comparisons []comparison) []string {
+	cells := []string{s.Path}
+	for _, c := range columns {
 		cell := "-"
 		if v, ok := s.Medians[c.name]; ok {
 			cell = strconv.FormatFloat(v, 'f', c.digits, 64)
 		}
 		cells = append(cells, cell)
 	}
-	for _, c := range r.comparisons {
+	for _, c := range comparisons {
 		cell := "-"
 		if ratio, ok := s.Ratios[c.String()]; ok {
 			cell = ratio.String()
@@ -140,6 +163,9 @@ func machine() map[string]string {
 		"processors": strconv.Itoa(runtime.NumCPU()),
 		"nginx":      firstLine("nginx", "-v"),
 		"nsd":        firstLine("nsd", "-v"),
+		"haproxy":    firstLine("haproxy", "-v"),
+		"wrk":        firstLine("wrk", "-v"),
+		"iperf3":     firstLine("iperf3", "-v"),
 	}
 }
 

@@ -42,12 +42,34 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestMedianInterval(t *testing.T) {
+	values := map[int]float64{}
+	for n, want := range [][2]float64{{1, 1}, {1, 2}, {1, 3}, {1, 4}, {1, 5}, {1, 6}, {1, 7}, {1, 8}, {2, 8}, {2, 9}, {2, 10}, {3, 10}} {
+		values[n] = float64(n + 1)
+		if low, high := medianInterval(values); low != want[0] || high != want[1] {
+			t.Errorf("of 1 to %d: %v to %v, want %v", n+1, low, high, want)
+		}
+	}
+}
+
+// A path can be compared with itself by another column.
+func TestOwnBase(t *testing.T) {
+	r := &Report{columns: []column{{"busy", 0}, {"alone", 0}}, comparisons: []comparison{{column: "busy", base: "alone"}}}
+	r.add(Measurement{1, "load", "usher", map[string]float64{"busy": 3, "alone": 2}})
+	r.add(Measurement{1, "load", "nginx", map[string]float64{"busy": 8, "alone": 2}})
+	for i, want := range []float64{4, 1.5} { // nginx is first
+		if ratio := r.summariesOf("load")[i].Ratios["busy / alone"]; ratio.Mean != want {
+			t.Errorf("%+v, want %v", ratio, want)
+		}
+	}
+}
+
 // A path that was not there in one round is compared by the others.
 func TestReport(t *testing.T) {
 	r := &Report{
 		name:        "test",
 		columns:     []column{{"queries/s", 0}, {"cpu", 1}},
-		comparisons: []comparison{{"queries/s", "nginx"}},
+		comparisons: []comparison{{column: "queries/s", path: "nginx"}},
 	}
 	r.add(Measurement{1, "few", "usher", map[string]float64{"queries/s": 300, "cpu": 2.25}})
 	r.add(Measurement{1, "few", "nginx", map[string]float64{"queries/s": 200, "cpu": 4}})
@@ -59,8 +81,8 @@ few    queries/s  cpu  queries/s / nginx
 nginx  210        4.0  -
 usher  300        2.2  1.50
 
-many    queries/s  cpu  queries/s / nginx
-direct  400        -    -
+many    queries/s
+direct  400
 `
 	var out bytes.Buffer
 	if err := r.writeTable(&out); err != nil || strings.TrimSpace(out.String()) != strings.TrimSpace(table) {

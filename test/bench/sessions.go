@@ -13,11 +13,11 @@ const clientSubnets = 4
 // openClients opens sockets of the client, connected to an address and closed with the
 // measurement.
 func (l *lab) openClients(n int, to netip.AddrPort) []net.Conn {
-	l.b.Helper()
+	l.t.Helper()
 	from := l.addClientAddrs(clientSubnets)
 	var conns []net.Conn
 	var err error
-	l.b.Cleanup(func() {
+	l.t.Cleanup(func() {
 		for _, c := range conns {
 			c.Close()
 		}
@@ -32,7 +32,7 @@ func (l *lab) openClients(n int, to netip.AddrPort) []net.Conn {
 		}
 	})
 	if err != nil {
-		l.b.Fatalf("open socket %d of %d: %v", len(conns)+1, n, err)
+		l.t.Fatalf("open socket %d of %d: %v", len(conns)+1, n, err)
 	}
 	return conns
 }

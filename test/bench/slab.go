@@ -39,7 +39,7 @@ func slab() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return parseMeminfo(string(text))
+	return kibibytes(string(text), "Slab:")
 }
 
 // elsewhere are kinds of objects that files and processes need, not sockets and flows: whatever
@@ -64,16 +64,4 @@ func parseSlabinfo(text string) (sum int64, err error) {
 		sum += used * size
 	}
 	return sum, nil
-}
-
-// parseMeminfo finds a line such as "Slab:  57824 kB".
-func parseMeminfo(text string) (int64, error) {
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) > 1 && fields[0] == "Slab:" {
-			kib, err := strconv.ParseInt(fields[1], 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, errors.New("/proc/meminfo: no line about Slab")
 }

@@ -13,6 +13,23 @@ func median(values map[int]float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
+// medianInterval holds the median of what the values are samples of with a probability of 95 %:
+// from the k-th smallest to the k-th largest, as far apart as the binomial distribution asks
+// for. Of fewer than six rounds it is all their range, which is not as sure.
+func medianInterval(values map[int]float64) (low, high float64) {
+	sorted := slices.Sorted(maps.Values(values))
+	n := len(sorted)
+	k, outside := 0, 0.0
+	for p := math.Pow(0.5, float64(n)); k < (n-1)/2; k++ { // p is the probability that k of n are below
+		if outside += 2 * p; outside > 0.05 {
+			break
+		}
+		p *= float64(n-k) / float64(k+1)
+	}
+	k = max(k, 1)
+	return sorted[k-1], sorted[n-k]
+}
+
 // A Ratio is how many times one value is another one, and the interval that holds it with a
 // probability of 95 %. One round says nothing about the interval: it is zero.
 type Ratio struct {

@@ -258,7 +258,7 @@ func TestDatagramsOfOthersAreNotMarked(t *testing.T) {
 		client := netip.AddrPortFrom(l.clientAddr(), 5000)
 		expect := func(who string, from *netns.NS, dialer *net.Dialer, marked string) {
 			t.Helper()
-			if got, err := exchange(l.dialDatagrams(from, dialer, echo.Addr), who, patience); err != nil || got != who || l.marks() != marked {
+			if got, err := exchange(l.dialDatagrams(from, dialer, echo.Addr), who, plenty); err != nil || got != who || l.marks() != marked {
 				t.Errorf("%s: answer %q, error %v, %s marked, want %s", who, got, err, l.marks(), marked)
 			}
 		}

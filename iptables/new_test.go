@@ -158,7 +158,7 @@ func TestAHangingProgramIsKilled(t *testing.T) {
 	script(t, dir, "iptables-restore", `if [ "$1" = --version ]; then echo 'v1.8.9 (nf_tables)'; exit; fi
 exec cat "`+dir+`/fifo"
 `)
-	_, err := New(IPv4, Command(filepath.Join(dir, "iptables")), Timeout(100*time.Millisecond))
+	_, err := New(IPv4, Command(filepath.Join(dir, "iptables")), Timeout(time.Second))
 	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnavailable) {
 		t.Errorf("error %v, want an exceeded deadline that is not ErrUnavailable", err)
 	}

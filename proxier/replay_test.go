@@ -284,16 +284,7 @@ func TestWhyTheEndpointSeesTheNode(t *testing.T) {
 // lateEndpoint answers no SYN until it accepts what has filled its backlog.
 func lateEndpoint(t *testing.T) (addr netip.AddrPort, accept func()) {
 	s := loopbackSocket(t)
-	if err := listenFull(s); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		c, err := net.DialTimeout("tcp", s.addr.String(), 200*time.Millisecond)
-		if err != nil {
-			break
-		}
-		t.Cleanup(func() { c.Close() })
-	}
+	fill(t, s)
 	return s.addr, func() {
 		for {
 			fd, _, err := unix.Accept(s.fd)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +26,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
 	"github.com/usher-proxy/usher/proxier/udp"
+	"github.com/usher-proxy/usher/test/netns"
 )
 
 // memory is a source whose objects a test sets.
@@ -284,14 +286,29 @@ func with(s *corev1.Service, endpoints ...netip.AddrPort) []any {
 func blackhole(t *testing.T) netip.AddrPort {
 	t.Helper()
 	s := loopbackSocket(t)
+	fill(t, s)
+	return s.addr
+}
+
+// fill has a socket listen, and one connection take all the room that it has: it
+// answers no further SYN.
+func fill(t *testing.T, s *streamSocket) {
+	t.Helper()
 	if err := listenFull(s); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		c, err := net.DialTimeout("tcp", s.addr.String(), 200*time.Millisecond)
-		if err != nil {
-			return s.addr
-		}
-		t.Cleanup(func() { c.Close() })
+	c, err := dialTCP(s.addr)
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { c.Close() })
+	netns.Eventually(t, "a full queue", func() error {
+		// Of a listener Unacked is how many wait, and Sacked how many may
+		// (tcp_get_info in net/ipv4/tcp.c of the kernel).
+		info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil && info.Unacked <= info.Sacked {
+			err = fmt.Errorf("%d wait, %d may", info.Unacked, info.Sacked)
+		}
+		return err
+	})
 }

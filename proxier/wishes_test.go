@@ -207,8 +207,10 @@ func TestHedgeIsFasterThanASilentEndpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := s.record()
-		if r.Duration > 900*time.Millisecond { // an attempt may take a second
-			t.Errorf("a connection took %s: %+v", r.Duration, r.Attempts)
+		for _, attempt := range r.Attempts {
+			if attempt.Result == observe.ConnectTimeout {
+				t.Errorf("a connection waited for the silent endpoint: %+v", r.Attempts)
+			}
 		}
 		if last := r.Attempts[len(r.Attempts)-1]; last.Hedged {
 			hedged++
@@ -321,6 +323,7 @@ func TestAConnectionWaitsForItsTurn(t *testing.T) {
 			if _, err := second.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}
+			s.becomesMetric(1, "usher_connections_waiting")
 			second.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 			if n, _ := second.Read(make([]byte, 1)); n > 0 {
 				t.Error("the second one is served beside the first")
@@ -447,12 +450,12 @@ func TestConnectionsToAnEndpointThatLeaves(t *testing.T) {
 	s.refused(vip)
 	ping(t, client)
 
-	s.set(asking("drain-timeout=1s"))
 	began := time.Now()
+	s.set(asking("drain-timeout=1s"))
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client hears %v", err)
 	}
-	if took := time.Since(began); took < 900*time.Millisecond {
+	if took := time.Since(began); took < time.Second {
 		t.Errorf("it ended after %s", took)
 	}
 	r := s.record()

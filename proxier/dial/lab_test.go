@@ -69,6 +69,23 @@ func newLab(t *testing.T, endpoints ...netip.AddrPort) *lab {
 	return l
 }
 
+// newSilentLab has so many endpoints that do not answer, and needs no sockets: for
+// [synctest].
+func newSilentLab(t *testing.T, endpoints int) *lab {
+	t.Helper()
+	l := newLab(t)
+	for i := range endpoints {
+		l.endpoints = append(l.endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)}), 80))
+	}
+	l.dialer.connect = func(ctx context.Context, _ netip.Addr, _ netip.AddrPort, limit time.Time) (*net.TCPConn, error) {
+		ctx, cancel := context.WithDeadline(ctx, limit)
+		defer cancel()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return l
+}
+
 // Pick picks the endpoints in order.
 func (l *lab) Pick(r balancer.Request) (balancer.Pick, error) {
 	l.mu.Lock()
@@ -236,9 +253,8 @@ func freeAddr(t testing.TB) netip.AddrPort {
 
 // hole is an endpoint that answers no SYN: its queue is full.
 type hole struct {
-	addr   netip.AddrPort
-	fd     int
-	filler []net.Conn
+	addr netip.AddrPort
+	fd   int
 }
 
 func newHole(t testing.TB) *hole {
@@ -251,14 +267,23 @@ func newHole(t testing.TB) *hole {
 	bound, err := unix.Getsockname(fd)
 	must(t, err)
 	h := &hole{fd: fd, addr: netip.MustParseAddrPort("127.0.0.1:" + strconv.Itoa(bound.(*unix.SockaddrInet4).Port))}
-	for {
-		c, err := net.DialTimeout("tcp", h.addr.String(), 100*time.Millisecond)
-		if err != nil {
-			return h
-		}
-		h.filler = append(h.filler, c)
-		t.Cleanup(func() { c.Close() })
+	c, err := net.Dial("tcp", h.addr.String())
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	netns.Eventually(t, "a full queue", func() error { return full(fd) })
+	return h
+}
+
+// full tells whether a listener drops further SYNs (sk_acceptq_is_full in
+// include/net/sock.h of the kernel).
+func full(listener int) error {
+	// Of a listener Unacked is how many wait, and Sacked how many may (tcp_get_info in
+	// net/ipv4/tcp.c).
+	info, err := unix.GetsockoptTCPInfo(listener, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err == nil && info.Unacked <= info.Sacked {
+		err = fmt.Errorf("%d wait, %d may", info.Unacked, info.Sacked)
 	}
+	return err
 }
 
 // open makes the endpoint answer from now on: SYNs that come again are answered,

@@ -5,8 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,32 +79,47 @@ func TestOutOfFilesForAMoment(t *testing.T) {
 func TestOutOfFilesForLong(t *testing.T) {
 	for name, hedge := range map[string]time.Duration{"one by one": 0, "hedged": patience} {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t, freeAddr(t), freeAddr(t))
-			restore := noMoreFiles(t)
-			start := time.Now()
-			r, err := l.dial(Retry{Attempts: 2, Timeout: time.Second, Total: 900 * time.Millisecond, Hedge: hedge})
-			took := time.Since(start)
-			restore()
-			l.wantResults(r, observe.OutOfFiles)
-			if got := Outcome(r.Attempts, err); got != observe.OutOfFiles {
-				t.Errorf("%s: %v", got, err)
-			}
-			// 10+20+40+80+160+200+200+200 ms are 8 pauses; drawn ones are down to half of it.
-			if l.picks < 6 || l.picks > 16 || took < 600*time.Millisecond || took > 1500*time.Millisecond {
-				t.Errorf("%d tries in %s", l.picks, took)
-			}
-			l.wantHeard(l.endpoints[0])
+			synctest.Test(t, func(t *testing.T) { searchOutOfFiles(t, hedge) })
 		})
 	}
+}
+
+func searchOutOfFiles(t *testing.T, hedge time.Duration) {
+	const total = 900 * time.Millisecond
+	l := newSilentLab(t, 2)
+	faulty(l.dialer, slices.Repeat([]error{os.NewSyscallError("socket", unix.EMFILE)}, 100)...)
+	start := time.Now()
+	r, err := l.dial(Retry{Attempts: 2, Timeout: time.Second, Total: total, Hedge: hedge})
+	took := time.Since(start)
+	l.wantResults(r, observe.OutOfFiles)
+	if got := Outcome(r.Attempts, err); got != observe.OutOfFiles {
+		t.Errorf("%s: %v", got, err)
+	}
+	// 10+20+40+80+160+200+200 ms are 7 pauses; drawn ones are down to half of it. It
+	// ends when the next one would be too long.
+	if l.picks < 8 || l.picks > 13 || took < total-longestPause || took >= total {
+		t.Errorf("%d tries in %s", l.picks, took)
+	}
+	l.wantHeard(l.endpoints[0])
 }
 
 func TestOutOfFilesAndCancelled(t *testing.T) {
 	l := newLab(t, freeAddr(t))
 	restore := noMoreFiles(t)
-	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, nil)
-	time.AfterFunc(100*time.Millisecond, cancel)
-	r, err := l.do(ctx, l.call(standard()))
+	ctx, cancel := context.WithCancel(t.Context())
+	c, tries := l.call(standard()), 0
+	c.Picker = func() balancer.Picker {
+		if tries++; tries == 4 {
+			cancel()
+		}
+		return l
+	}
+	start := time.Now()
+	r, err := l.do(ctx, c)
 	restore()
+	if took := time.Since(start); took > patience/2 {
+		t.Errorf("it took %s", took)
+	}
 	if len(r.Attempts) > 1 { // one was under way
 		l.wantResults(r, observe.OutOfFiles, observe.Abandoned)
 	} else {

@@ -48,6 +48,11 @@ func (s *search) race() bool {
 		case <-r.next.C:
 			r.start()
 		case <-total.C:
+			for len(r.ended) > 0 { // in time, however late it is heard of
+				if r.finished(<-r.ended) {
+					return true
+				}
+			}
 			r.timeout()
 			return false
 		case <-cancelled:

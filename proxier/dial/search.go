@@ -78,6 +78,10 @@ func (s *search) oneByOne() bool {
 
 // next is the next attempt, or nil if there is none.
 func (s *search) next() *attempt {
+	follows := s.made > 0 || s.last != nil
+	if follows && !time.Now().Before(s.deadline) {
+		return nil // it would only end as one that timed out, whatever the search failed of
+	}
 	if s.used() >= s.Retry.Attempts {
 		return s.none(ErrNoAttemptLeft)
 	}
@@ -91,7 +95,7 @@ func (s *search) next() *attempt {
 		return s.none(ErrBudgetSpent)
 	}
 	a := &attempt{call: &s.Call, pick: pick, leave: leave, start: s.begin}
-	if s.made > 0 || s.last != nil {
+	if follows {
 		a.start = time.Now()
 	}
 	if a.limit, a.full = a.start.Add(s.Retry.Timeout), true; a.limit.After(s.deadline) {

@@ -128,7 +128,7 @@ func TestTCPChecks(t *testing.T) {
 		return Check{Kind: CheckTCP, Send: []byte(send), Expect: []byte(expect)}
 	}
 	short := expect("", "ready")
-	short.Timeout = 300 * time.Millisecond
+	short.Timeout = time.Second
 	for _, a := range []asking{
 		{"it accepts", probe, server(hangs()), ""},
 		{"it refuses", probe, nobody, "dial tcp "},
@@ -136,7 +136,7 @@ func TestTCPChecks(t *testing.T) {
 		{"it answers", expect("PING\r\n", "+PONG"), server(answers("PING\r\n", "+PONG\r\n")), ""},
 		{"it answers in two pieces", expect("PING\r\n", "+PONG"), server(answers("PING\r\n", "+PO", "NG\r\n")), ""},
 		{"it answers otherwise", expect("PING\r\n", "+PONG"), server(answers("PING\r\n", "-LOADING\r\n")), "it closed after 10 bytes without the expected answer"},
-		{"it says nothing", short, server(hangs()), "no answer within 300ms"},
+		{"it says nothing", short, server(hangs()), "no answer within 1s"},
 		{"it resets", expect("PING\r\n", "+PONG"), server(resets), "read tcp "},
 		{"it never ends", expect("", "ready"), server(hangs(strings.Repeat("x", 5000), "ready")), "the first 4096 bytes of its answer are not the expected ones"},
 		{"late but within bounds", expect("", "ready"), server(says(strings.Repeat("x", 4091) + "ready")), ""},
@@ -192,7 +192,7 @@ func status(code int) http.HandlerFunc {
 func TestHTTPChecks(t *testing.T) {
 	get := Check{Kind: CheckHTTP, Path: "/healthz?full=1"}
 	short := get
-	short.Timeout = 300 * time.Millisecond
+	short.Timeout = time.Second
 	asIs := func(answer string) func(*testing.T) netip.AddrPort {
 		return server(func(c net.Conn) {
 			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
@@ -218,7 +218,7 @@ func TestHTTPChecks(t *testing.T) {
 		{"399", get, httpServer(status(399)), ""},
 		{"400", get, httpServer(status(400)), "it answered HTTP status 400"},
 		{"503", get, httpServer(status(503)), "it answered HTTP status 503"},
-		{"slow to answer", short, httpServer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), "no answer within 300ms"},
+		{"slow to answer", short, httpServer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), "no answer within 1s"},
 		{"slow to end", get, httpServer(func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(200)
 			w.(http.Flusher).Flush()
@@ -289,14 +289,14 @@ func TestUDPChecks(t *testing.T) {
 		return Check{Kind: CheckUDP, Send: []byte(send), Expect: []byte(expect), Timeout: soon}
 	}
 	short := ask("x", "")
-	short.Timeout = 300 * time.Millisecond
+	short.Timeout = time.Second
 	for _, a := range []asking{
 		{"it answers", ask("\x00\x01", ""), echo(same), ""},
 		{"it answers nothing with nothing", ask("", ""), echo(same), ""},
 		{"it answers as expected", ask("ping 1", "ping"), echo(same), ""},
 		{"it answers otherwise", ask("ping", "pong"), echo(same), "its answer is not the expected one"},
 		{"it answers more than is read", ask(strings.Repeat("x", 5000)+"pong", "pong"), echo(same), "its answer is not the expected one"},
-		{"it is silent", short, echo(func([]byte) []byte { return nil }), "no answer within 300ms"},
+		{"it is silent", short, echo(func([]byte) []byte { return nil }), "no answer within 1s"},
 		{"ICMP says that nobody listens", ask("x", ""), nobody, "read udp "},
 	} {
 		a.run(t)

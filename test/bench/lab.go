@@ -71,8 +71,8 @@ func (l *lab) write(dir, name, text string) string {
 	return path
 }
 
-// startPatience bounds the start of a proxy.
-const startPatience = 10 * time.Second
+// startPatience bounds the start of a proxy, on a busy machine too.
+const startPatience = 30 * time.Second
 
 // awaitAnswer asks from the client until there is an answer. Each question comes from another
 // port: the kernel remembers where it sent a port that asked too early.

@@ -23,7 +23,8 @@ func quietly(tries int, measure func() (map[string]float64, error)) (best map[st
 		if err != nil {
 			return nil, err
 		}
-		values[others] = 100 * (after - before).Seconds() / time.Since(start).Seconds() / float64(runtime.NumCPU())
+		// What ends while the processes are read may be missing afterwards.
+		values[others] = 100 * max(0, after-before).Seconds() / time.Since(start).Seconds() / float64(runtime.NumCPU())
 		if best == nil || values[others] < best[others] {
 			best = values
 		}

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/test/netns"
 )
@@ -38,7 +41,9 @@ func usageOf(program *netns.Cmd) (Usage, error) {
 			continue
 		}
 		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-		if err != nil {
+		if hasEnded(err) {
+			continue
+		} else if err != nil {
 			return sum, err
 		}
 		found = true
@@ -67,7 +72,9 @@ func proportionalOf(program *netns.Cmd) (sum int64, err error) {
 			continue
 		}
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if err != nil {
+		if hasEnded(err) {
+			continue
+		} else if err != nil {
 			return 0, err
 		}
 		pss, err := kibibytes(string(text), "Pss:")
@@ -78,6 +85,10 @@ func proportionalOf(program *netns.Cmd) (sum int64, err error) {
 	}
 	return sum, nil
 }
+
+// hasEnded tells that there is no such process any more: a program may have others do something
+// for it, such as iptables-restore. A file that was opened before says so when it is read.
+func hasEnded(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
 // kibibytes finds a line such as "Slab:  57824 kB" and returns the bytes.
 func kibibytes(text, name string) (int64, error) {

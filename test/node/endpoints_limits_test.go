@@ -80,7 +80,7 @@ func TestConnectionsPerClient(t *testing.T) {
 	// In front of another Service the third waits for its turn.
 	first := beginTalk(t, s.client.NS, patient)
 	beginTalk(t, s.client.NS, patient)
-	start, third := time.Now(), make(chan *talk)
+	third := make(chan *talk)
 	go func() {
 		c, err := tryTalk(t, s.client.NS, patient, 10*time.Second)
 		if err != nil {
@@ -94,12 +94,13 @@ func TestConnectionsPerClient(t *testing.T) {
 		}
 		return nil
 	})
+	start := time.Now()
 	beginTalk(t, s.routed.NS, patient).Close()
 	waited := time.Since(start)
 	first.Close()
 	if c := <-third; c != nil {
 		c.Close()
-		if r := c.toldOf(u); r.Reason != "ok" || r.WaitedMS < float64(waited.Milliseconds())/2 || r.WaitedMS > 10000 {
+		if r := c.toldOf(u); r.Reason != "ok" || r.WaitedMS < float64(waited.Milliseconds()) || r.WaitedMS > 10000 {
 			t.Errorf("it has waited %v ms, at least %s: %+v", r.WaitedMS, waited, r)
 		}
 	}
@@ -107,7 +108,7 @@ func TestConnectionsPerClient(t *testing.T) {
 	// Or in vain.
 	beginTalk(t, s.client.NS, hasty)
 	beginTalk(t, s.client.NS, hasty)
-	if took := refusesTalk(t, s.client.NS, hasty); took < 300*time.Millisecond || took > 3*time.Second {
+	if took := refusesTalk(t, s.client.NS, hasty); took < 300*time.Millisecond {
 		t.Errorf("it was refused after %s, want 300ms", took)
 	}
 	if r := u.Records(1, func(r usher.Record) bool { return r.Service == "hasty" && r.Reason == "limit_client" })[0]; r.WaitedMS < 300 {

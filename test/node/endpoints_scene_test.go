@@ -125,7 +125,7 @@ func (s *tcpServer) serve() {
 		s.mu.Lock()
 		s.conns = append(s.conns, conn)
 		s.mu.Unlock()
-		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		conn.SetDeadline(time.Now().Add(5 * time.Minute))
 		s.all.Go(func() {
 			defer conn.Close()
 			s.handle(conn.(*net.TCPConn))

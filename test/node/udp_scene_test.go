@@ -20,7 +20,7 @@ import (
 const (
 	// answersWithin is how long the answer to one datagram may take on a busy
 	// machine: nothing in the lab loses any.
-	answersWithin = 2 * time.Second
+	answersWithin = 5 * time.Second
 	// silence is how long no answer comes if none ever does.
 	silence = 300 * time.Millisecond
 )
@@ -204,11 +204,16 @@ func (a *asker) awaitsRefusal() {
 	a.until("is refused", func(_ string, err error) bool { return isRefused(err) })
 }
 
-// awaitsSilence asks until it gets neither answer nor refusal.
+// awaitsSilence asks until it gets neither answer nor refusal, also the second time: on
+// a busy machine an answer may only be late.
 func (a *asker) awaitsSilence() {
 	a.t.Helper()
-	a.until("gets nothing", func(_ string, err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) })
-	a.hearsNothing()
+	a.until("gets nothing", func(_ string, err error) bool {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			_, err = a.once(silence)
+		}
+		return errors.Is(err, os.ErrDeadlineExceeded)
+	})
 }
 
 // hearsNothing wants neither answer nor refusal.

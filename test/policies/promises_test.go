@@ -52,9 +52,9 @@ func (s *story) wantEjected(t *testing.T, addr netip.AddrPort) {
 // Nobody waits for an endpoint that is silent, and it is found out though others are faster.
 func TestHedgingHidesASilentEndpoint(t *testing.T) {
 	hedged := settings("round-robin")
-	hedged.Retry.Hedge, hedged.Retry.Timeout, hedged.Retry.Total = 20*time.Millisecond, 500*time.Millisecond, patience
+	hedged.Retry.Hedge, hedged.Retry.Timeout, hedged.Retry.Total = 20*time.Millisecond, time.Second, patience
 	hedged.Outlier.Passive.Base, hedged.Outlier.Passive.Max = time.Hour, time.Hour
-	s := silence{hedged, 50, 1500 * time.Millisecond}.tell(t)
+	s := silence{hedged, 50, 2500 * time.Millisecond}.tell(t)
 	for _, err := range s.failures {
 		t.Error(err)
 	}

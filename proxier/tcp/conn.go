@@ -1,0 +1,109 @@
+package tcp
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrWait says that nothing can be done now: there is nothing to read, or no room to
+// write.
+var ErrWait = errors.New("nothing to do for now")
+
+// Conn is a TCP connection. Its methods never block.
+type Conn struct{ Socket }
+
+// New makes a connection of a socket that does not block, and owns it. The poller is the
+// one that watches it, if anybody asks for that.
+func New(fd int, p *Poller) *Conn { return &Conn{Socket{fd: fd, poller: p}} }
+
+// Read reads what has come. After the peer's FIN it returns io.EOF.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := unix.Read(c.fd, p)
+	for err == unix.EINTR {
+		n, err = unix.Read(c.fd, p)
+	}
+	switch {
+	case err != nil:
+		return 0, failure("read", err)
+	case n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Peek tells whether there is a byte to read, which it leaves there. After the peer's
+// FIN it returns io.EOF. Any other error but ErrWait is taken from the socket: the next
+// who asks sees a FIN.
+func (c *Conn) Peek() error {
+	var one [1]byte
+	n, _, err := unix.Recvfrom(c.fd, one[:], unix.MSG_PEEK)
+	for err == unix.EINTR {
+		n, _, err = unix.Recvfrom(c.fd, one[:], unix.MSG_PEEK)
+	}
+	switch {
+	case err != nil:
+		return failure("recvfrom", err)
+	case n == 0:
+		return io.EOF
+	}
+	return nil
+}
+
+// Write writes as much as there is room for. If that is not all, the error is ErrWait,
+// or why nothing more can be written.
+func (c *Conn) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		switch k, err := unix.Write(c.fd, p[n:]); {
+		case err == nil:
+			n += k
+		case err != unix.EINTR:
+			return n, failure("write", err)
+		}
+	}
+	return n, nil
+}
+
+// CloseWrite sends a FIN.
+func (c *Conn) CloseWrite() error {
+	return os.NewSyscallError("shutdown", unix.Shutdown(c.fd, unix.SHUT_WR))
+}
+
+// Reset is Close with a reset. What was not sent yet is lost.
+func (c *Conn) Reset() error {
+	if c.fd >= 0 {
+		unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	return c.Close()
+}
+
+// LocalAddr is the socket's own address, the zero AddrPort if there is none.
+func (c *Conn) LocalAddr() netip.AddrPort {
+	sa, err := unix.Getsockname(c.fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return AddrPort(sa)
+}
+
+// AddrPort is what the kernel says of an address. One of IPv4 is none of IPv6.
+func AddrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// failure names the call that has failed.
+func failure(call string, err error) error {
+	if err == unix.EAGAIN {
+		return ErrWait
+	}
+	return os.NewSyscallError(call, err)
+}

@@ -1,0 +1,144 @@
+package tcp
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Target is what to connect to, and how.
+type Target struct {
+	Addr netip.AddrPort
+	// From is the own address; the zero Addr leaves it to routing.
+	From netip.Addr
+	// Prepare, if not nil, is called with the socket before it is bound.
+	Prepare func(fd int) error
+	// Poller watches the connection.
+	Poller *Poller
+}
+
+// Connect waits until the connection is made, has failed, until limit, or until ctx is
+// done. An error of the kernel is an *os.SyscallError; after limit it is
+// os.ErrDeadlineExceeded.
+func Connect(ctx context.Context, t Target, limit time.Time) (*Conn, error) {
+	c, to, err := open(t)
+	if err != nil {
+		return nil, err
+	}
+	// To an endpoint of this node the connection is made by now, and the second call
+	// says so.
+	if err = c.connect(to); err == ErrWait {
+		err = c.connect(to)
+	}
+	if err == ErrWait {
+		err = c.await(ctx, to, limit)
+	}
+	if err != nil {
+		c.Reset()
+		return nil, err
+	}
+	return c, nil
+}
+
+// open makes a socket that is ready to connect.
+func open(t Target) (c *Conn, to unix.Sockaddr, err error) {
+	addr := netip.AddrPortFrom(t.Addr.Addr().Unmap(), t.Addr.Port())
+	family := unix.AF_INET
+	if addr.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socket", err)
+	}
+	c = New(fd, t.Poller)
+	if t.Prepare != nil {
+		err = t.Prepare(fd)
+	}
+	if err == nil && t.From.IsValid() {
+		err = os.NewSyscallError("bind", unix.Bind(fd, Sockaddr(netip.AddrPortFrom(t.From.Unmap(), 0))))
+	}
+	if err == nil {
+		err = SetOptions(fd)
+	}
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return c, Sockaddr(addr), nil
+}
+
+// connect begins to connect, or tells how far that has come.
+func (c *Conn) connect(to unix.Sockaddr) error {
+	switch err := unix.Connect(c.fd, to); err {
+	case nil, unix.EISCONN:
+		return nil
+	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR:
+		return ErrWait
+	default:
+		return os.NewSyscallError("connect", err)
+	}
+}
+
+// await waits for a connection that is being made.
+func (c *Conn) await(ctx context.Context, to unix.Sockaddr, limit time.Time) error {
+	changed := make(called, 1)
+	if err := c.WatchWrite(changed); err != nil {
+		return err
+	}
+	timer := time.NewTimer(time.Until(limit))
+	defer timer.Stop()
+	for {
+		select {
+		case <-changed:
+			if err := c.connect(to); err != ErrWait {
+				return err
+			}
+		case <-timer.C:
+			return os.ErrDeadlineExceeded
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// called is a handler that somebody waits for.
+type called chan struct{}
+
+func (c called) Ready(*Poller, Events) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Sockaddr is an address as system calls take it.
+func Sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// keepAlive is after how many seconds without a sign of life the peer is asked for one,
+// and how long after that again. It is gone after nine (tcp(7)).
+const keepAlive = 15
+
+// SetOptions sets what all connections have: segments leave at once, and peers that are
+// gone are noticed. Those that are accepted have it from their listener.
+func SetOptions(fd int) error {
+	for _, o := range []struct{ level, name, value int }{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"github.com/usher-proxy/usher/proxier/tcp"
+	"golang.org/x/sys/unix"
 	"net"
 	"net/netip"
 	"runtime/pprof"
@@ -51,9 +53,11 @@ func TestAConnectionIsAbortedBetweenTwoPhases(t *testing.T) {
 	}
 	client, in := pair(t)
 	backend, out := pair(t)
-	r := relay.New(in, out, time.Minute)
+	ended := make(heard, 1)
+	r := relay.New(adopt(t, in), adopt(t, out), relay.Settings{HalfClose: time.Minute}, ended)
 	c.setRelay(r, addrPort(backend.LocalAddr()))
-	if res := r.Run(); res.Reason != observe.EndpointRemoved {
+	r.Start()
+	if res := <-ended; res.Reason != observe.EndpointRemoved {
 		t.Errorf("the relay ends for the reason %s", res.Reason)
 	}
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
@@ -61,12 +65,38 @@ func TestAConnectionIsAbortedBetweenTwoPhases(t *testing.T) {
 	}
 }
 
+// heard is an owner that is only told of the end.
+type heard chan relay.Result
+
+func (heard) Answered(time.Duration)     {}
+func (heard) EndedEarly(*relay.EarlyEnd) {}
+func (h heard) Ended(r relay.Result)     { h <- r }
+
+// adopt takes a socket over from the runtime.
+func adopt(t *testing.T, c *net.TCPConn) *tcp.Conn {
+	t.Helper()
+	file, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = errors.Join(unix.SetNonblock(fd, true), c.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tcp.New(fd, anyPollers.Next())
+}
+
 // An endpoint that is gone before it has heard who the client is.
 func TestAnEndpointThatCannotBeToldTheClient(t *testing.T) {
 	var told []balancer.Outcome
 	left := 0
-	_, out := pair(t)
-	out.Close()
+	_, socket := pair(t)
+	out := adopt(t, socket)
+	out.CloseWrite()
 	addr := netip.MustParseAddrPort("192.0.2.1:80")
 	c := &connection{settings: &annotation.Settings{ProxyProtocol: 1}, record: &observe.Record{Client: addr, VIP: addr}}
 	err := c.announce(dial.Result{Conn: out, Leave: func() { left++ }, Pick: balancer.Pick{Done: func(o balancer.Outcome) { told = append(told, o) }}})
@@ -85,7 +115,7 @@ func TestNothingRunsOn(t *testing.T) {
 	s.set(with(asking("hedge=10ms", "balancer=round-robin", "passive-health=off", "health-check=tcp", "health-fall=10"), a.addr, blackhole(t))...)
 	s.served(vip)
 	s.shares(4)
-	if got := ofOurs(); !bytes.Contains(got, []byte("outlier.(*Prober).run")) || !bytes.Contains(got, []byte("dial.(*Dialer).dial")) {
+	if got := ofOurs(); !bytes.Contains(got, []byte("outlier.(*Prober).run")) || !bytes.Contains(got, []byte("tcp.Connect")) {
 		t.Fatalf("there are only\n%s", got)
 	}
 	s.stop()

@@ -1,189 +1,102 @@
 package proxier
 
 import (
-	"errors"
-	"net"
-	"os"
+	"net/netip"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 const (
 	// acceptPause is how long accepting pauses when the process or the kernel is out of
 	// something. New clients wait in the backlog meanwhile.
 	acceptPause = 100 * time.Millisecond
-	// acceptQuiet is how long a socket has to be without new clients until its goroutine
-	// ends.
-	acceptQuiet = time.Second
+	// acceptsAtOnce is how many clients a poller accepts before it sees to connections.
+	acceptsAtOnce = 16
 )
 
-// shift is the time in which a socket listens. Of thousands of sockets few have new
-// clients at a time, and only these have a goroutine that accepts.
+// welcome is what becomes of a client that a poller has accepted, up to where it would have
+// to wait. polls says that the poller was not handed over for that.
+type welcome func(by *tcp.Poller, client *tcp.Conn, peer netip.AddrPort) (polls bool)
+
+// shift is the time in which a socket listens.
 type shift struct {
-	ln      *net.TCPListener
-	fd      int // of ln
-	number  int32
-	handle  func(*net.TCPConn)
-	onError func(error)
-	over    chan struct{}
-	busy    sync.WaitGroup // the goroutine; the lookout starts it under its lock
+	listener *tcp.Listener
+	pollers  *tcp.Pollers
+	welcome  welcome
+	onError  func(error)
+
+	mu    sync.RWMutex // held while somebody accepts
+	ended bool
+	pause *time.Timer // after which it accepts again, nil if it does
 }
 
-// end ends a shift that the lookout has forgotten and whose socket does not listen any
-// more, and waits for its goroutine. That may not notice by itself: out of files,
-// accept(2) says nothing else.
+// begin has pollers accept, until end.
+func (s *shift) begin() error { return s.listener.Watch(s.pollers, s) }
+
+// end is called before the socket stops to listen. Nobody accepts any more when it
+// returns.
 func (s *shift) end() {
-	close(s.over)
-	s.busy.Wait()
-}
-
-// accept accepts until no more clients come.
-func (s *shift) accept() {
-	defer s.busy.Done()
-	for s.acceptSome() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	if s.pause != nil {
+		s.pause.Stop()
 	}
-	lookout.resume(s)
+	s.listener.Unwatch()
 }
 
-// acceptSome accepts until the end of a time, and says whether there were any.
-// Whatever goes wrong is told and tried again: a listener that gave up would be lost
-// for good.
-func (s *shift) acceptSome() (any bool) {
-	s.ln.SetDeadline(time.Now().Add(acceptQuiet)) // for many: it costs more than a call of accept
-	for {
-		conn, err := s.ln.AcceptTCP()
-		switch {
-		case err == nil:
-			s.handle(conn)
-			any = true
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return any
-		case errors.Is(err, unix.EINVAL): // no longer listening
-			return false
-		default:
-			s.onError(err)
-			any = true // somebody waits
-			select {
-			case <-s.over:
-				return false
-			case <-time.After(acceptPause):
-			}
+// Ready is called while clients wait to be accepted.
+func (s *shift) Ready(p *tcp.Poller, _ tcp.Events) {
+	for range acceptsAtOnce {
+		client, peer, err := s.accept(p)
+		if err != nil {
+			s.failed(err)
+			return
+		}
+		if client == nil || !s.welcome(p, client, peer) {
+			return
 		}
 	}
 }
 
-// lookout waits for the clients of all sockets that listen. One does for the whole
-// process, as one poller does in the runtime. It takes a file and a goroutine while
-// there are such sockets.
-var lookout = &lookouts{}
-
-type lookouts struct {
-	mu      sync.Mutex
-	epoll   *os.File // nil while there are no shifts
-	fd      int      // of epoll
-	shifts  map[int32]*shift
-	numbers int32
+// accept returns nil if there is nobody.
+func (s *shift) accept(p *tcp.Poller) (*tcp.Conn, netip.AddrPort, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.ended {
+		return nil, netip.AddrPort{}, nil
+	}
+	client, peer, err := s.listener.Accept(p)
+	if err == tcp.ErrWait {
+		err = nil
+	}
+	return client, peer, err
 }
 
-// watch looks out for clients of a socket, until forget.
-func (l *lookouts) watch(s *shift) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.open(); err != nil {
-		return err
+// failed is called when a client cannot be accepted. Whatever the fault is, it is told and
+// tried again: a listener that gave up would be lost for good.
+func (s *shift) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.pause != nil {
+		return
 	}
-	for l.numbers++; l.shifts[l.numbers] != nil; l.numbers++ {
-	}
-	s.number = l.numbers
-	l.shifts[s.number] = s
-	if err := l.control(unix.EPOLL_CTL_ADD, s); err != nil {
-		l.remove(s)
-		return err
-	}
-	return nil
+	s.listener.Unwatch()
+	s.pause = time.AfterFunc(acceptPause, func() { s.resume(err) })
 }
 
-// resume looks out again, after the goroutine that was called has found the socket
-// quiet. Clients that came meanwhile are seen.
-func (l *lookouts) resume(s *shift) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.shifts[s.number] == s {
-		if err := l.control(unix.EPOLL_CTL_MOD, s); err != nil {
-			s.onError(err)
-			l.call(s) // it is not to be lost
-		}
+func (s *shift) resume(failed error) {
+	s.onError(failed) // which may take its time: a poller has none
+	s.mu.Lock()
+	s.pause = nil
+	ended := s.ended
+	if !ended {
+		failed = s.begin()
 	}
-}
-
-// forget looks out no more. No goroutine begins after it.
-func (l *lookouts) forget(s *shift) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.shifts[s.number] == s {
-		l.control(unix.EPOLL_CTL_DEL, s)
-		l.remove(s)
-	}
-}
-
-func (l *lookouts) remove(s *shift) {
-	if delete(l.shifts, s.number); len(l.shifts) == 0 {
-		l.epoll.Close() // which ends the goroutine
-		l.epoll = nil
-	}
-}
-
-// control tells epoll of a socket. It is to tell of its next client once: a goroutine
-// sees to the others.
-func (l *lookouts) control(what int, s *shift) error {
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: s.number}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.fd, what, s.fd, &event))
-}
-
-// call has a goroutine accept. The caller holds the lock.
-func (l *lookouts) call(s *shift) {
-	s.busy.Add(1)
-	go s.accept()
-}
-
-// open starts to look out, if need be.
-func (l *lookouts) open() error {
-	if l.epoll != nil {
-		return nil
-	}
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	if err := unix.SetNonblock(fd, true); err != nil { // or the runtime would not poll it
-		unix.Close(fd)
-		return os.NewSyscallError("fcntl", err)
-	}
-	l.epoll, l.fd, l.shifts = os.NewFile(uintptr(fd), "epoll"), fd, map[int32]*shift{}
-	go l.run(l.epoll)
-	return nil
-}
-
-// run calls for the sockets that clients have come to, until epoll is closed.
-func (l *lookouts) run(epoll *os.File) {
-	raw, err := epoll.SyscallConn()
-	if err != nil {
-		return // it has been closed
-	}
-	events, n := make([]unix.EpollEvent, 64), 0
-	for raw.Read(func(fd uintptr) bool {
-		n, _ = unix.EpollWait(int(fd), events, 0)
-		return n != 0
-	}) == nil {
-		l.mu.Lock()
-		for _, e := range events[:max(n, 0)] {
-			// The number of a shift that is over means nobody.
-			if s := l.shifts[e.Fd]; s != nil && l.epoll == epoll {
-				l.call(s)
-			}
-		}
-		l.mu.Unlock()
+	s.mu.Unlock()
+	if !ended && failed != nil {
+		s.failed(failed)
 	}
 }

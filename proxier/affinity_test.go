@@ -36,7 +36,7 @@ func (s *scene) ask(from, to string) (netip.AddrPort, string) {
 	}
 	conn.Close()
 	r := s.record()
-	return r.Backend.Addr, r.Affinity
+	return r.Backend().Addr, r.Affinity.String()
 }
 
 // staysWith asks a few times, and returns the only backend that answered.

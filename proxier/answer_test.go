@@ -3,6 +3,7 @@ package proxier
 import (
 	"errors"
 	"fmt"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"io"
 	"net"
 	"net/netip"
@@ -41,7 +42,7 @@ func TestSocketGivesEveryAnswerAfterEveryOther(t *testing.T) {
 	s := loopbackSocket(t)
 	give := func(a answer) {
 		t.Helper()
-		if err := s.give(a, greet, ignore); err != nil {
+		if err := s.give(a, anyPollers, greet, ignore); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,19 +72,19 @@ func TestSocketGivesEveryAnswerAfterEveryOther(t *testing.T) {
 
 func TestSilentSocketKeepsEstablishedConnections(t *testing.T) {
 	s := loopbackSocket(t)
-	accepted := make(chan *net.TCPConn, 1)
-	s.give(serving, func(c *net.TCPConn) { accepted <- c }, ignore)
+	accepted := make(chan *tcp.Conn, 1)
+	s.give(serving, anyPollers, func(_ *tcp.Poller, c *tcp.Conn, peer netip.AddrPort) bool { accepted <- c; return true }, ignore)
 	client, err := dialTCP(s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	server := <-accepted
-	if err := s.give(silent, greet, ignore); err != nil {
+	if err := s.give(silent, anyPollers, greet, ignore); err != nil {
 		t.Fatal(err)
 	}
 	wantSilence(t, "127.0.0.1", s.addr)
-	greet(server)
+	greet(nil, server, netip.AddrPort{})
 	buf := make([]byte, 10)
 	client.SetDeadline(time.Now().Add(patience))
 	if n, err := client.Read(buf); string(buf[:n]) != "hello" {
@@ -108,7 +109,7 @@ func TestFilterComparesPrefixesOfBothFamilies(t *testing.T) {
 		"::2/128": false, "8000::/1": false, "0:0:1::/48": false, "::1:0/112": false, "::1:0:0:0:0/64": false, "0:1::/32": false,
 	} {
 		a := answer{listen: true, limited: true, only: []netip.Prefix{netip.MustParsePrefix("2001:db8::/33"), netip.MustParsePrefix(prefix).Masked()}}
-		if err := s.give(a, greet, ignore); err != nil {
+		if err := s.give(a, anyPollers, greet, ignore); err != nil {
 			t.Fatal(err)
 		}
 		patience := patience
@@ -123,13 +124,13 @@ func TestFilterComparesPrefixesOfBothFamilies(t *testing.T) {
 	for i := range many {
 		many[i] = netip.MustParsePrefix("2001:db8::/128")
 	}
-	if err := s.give(answer{true, true, many}, greet, ignore); err != nil {
+	if err := s.give(answer{true, true, many}, anyPollers, greet, ignore); err != nil {
 		t.Fatal(err)
 	}
 	if err := dialFrom("::1", addr, patience); err != nil {
 		t.Errorf("with too many prefixes for a filter: %v, want an answer", err)
 	}
-	if err := s.give(answer{true, true, many[1:]}, greet, ignore); err != nil {
+	if err := s.give(answer{true, true, many[1:]}, anyPollers, greet, ignore); err != nil {
 		t.Errorf("the most prefixes that a filter may have: %v", err)
 	}
 	wantSilence(t, "::1", addr)

@@ -2,7 +2,7 @@ package proxier
 
 import (
 	"context"
-	"net"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"net/netip"
 )
 
@@ -42,8 +42,8 @@ type capture interface {
 	// own are the ports on which direct connections are not welcome.
 	own() map[uint16]bool
 	// destination is the address that the client of an accepted connection has
-	// dialled. It is safe for concurrent use.
-	destination(*net.TCPConn) (netip.AddrPort, error)
+	// dialled; local is where it was accepted. It is safe for concurrent use.
+	destination(client *tcp.Conn, local netip.AddrPort) (netip.AddrPort, error)
 	// stop leads no new connection here any more. Those that exist go on.
 	stop(ctx context.Context) error
 	// remove takes everything out of the kernel that apply has put there.

@@ -3,7 +3,6 @@ package proxier
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/policyroute"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // bind is the capture without netfilter: a socket is bound to each address of the
@@ -272,8 +272,8 @@ func (*bind) released(netip.AddrPort)                         {}
 func (*bind) redirected(*listener, Frontend) ([]uint16, bool) { return nil, true }
 func (*bind) rules(Family) map[string]int                     { return nil }
 func (*bind) own() map[uint16]bool                            { return nil }
-func (*bind) destination(conn *net.TCPConn) (netip.AddrPort, error) {
-	return addrPort(conn.LocalAddr()), nil
+func (*bind) destination(_ *tcp.Conn, local netip.AddrPort) (netip.AddrPort, error) {
+	return local, nil
 }
 
 // stop has new clients refused. Connections that last keep their routes.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"reflect"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // errRangeFull says that --proxy-port-range has no port left.
@@ -25,11 +25,12 @@ var errRangeFull = errors.New("no free port is left in --proxy-port-range")
 // redirect is the capture by iptables REDIRECT rules: one socket, on a port of the
 // range, for all frontends of a TCP Port, and one for each frontend of a UDP Port.
 type redirect struct {
-	log    logrus.FieldLogger
-	tables map[Family]*iptables.Table
-	ports  map[Family]*portTable
-	mark   iptables.Mark
-	source *clientSource
+	pollers *tcp.Pollers
+	log     logrus.FieldLogger
+	tables  map[Family]*iptables.Table
+	ports   map[Family]*portTable
+	mark    iptables.Mark
+	source  *clientSource
 	// applied is what each family's table is known to hold, nil if nothing is.
 	applied map[Family]*iptables.Rules
 	// last is what apply has rendered last, whether it could be written or not.
@@ -46,9 +47,10 @@ type redirect struct {
 
 // newRedirect finds out what iptables can do here, and which ports our
 // predecessor used. It needs IPv4 at least.
-func newRedirect(ctx context.Context, cfg *Config, source *clientSource) (*redirect, error) {
+func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers *tcp.Pollers) (*redirect, error) {
 	r := &redirect{
-		log: cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*streamSocket{},
+		pollers: pollers,
+		log:     cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*streamSocket{},
 		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 		rendered: map[*listener]*rendered{},
 	}
@@ -454,8 +456,8 @@ func (r *redirect) openDenied(family Family) error {
 		return err
 	})
 	if err == nil {
-		closeAll := func(c *net.TCPConn) { c.Close() } // none gets so far
-		if err = s.give(silent, closeAll, func(error) {}); err != nil {
+		closeAll := func(_ *tcp.Poller, c *tcp.Conn, _ netip.AddrPort) bool { c.Close(); return true } // none gets so far
+		if err = s.give(silent, r.pollers, closeAll, func(error) {}); err != nil {
 			s.close()
 			r.released(s.addr)
 		}
@@ -497,20 +499,13 @@ const soOriginalDst = 80
 // destination asks conntrack for the address before the redirection. Without
 // one, conntrack tells the address of the listener itself, which is no frontend,
 // or nothing.
-func (r *redirect) destination(conn *net.TCPConn) (dst netip.AddrPort, err error) {
-	local := addrPort(conn.LocalAddr())
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return dst, err
+func (r *redirect) destination(client *tcp.Conn, local netip.AddrPort) (dst netip.AddrPort, err error) {
+	if local.Addr().Is4() {
+		dst, err = originalDst4(client.FD())
+	} else {
+		dst, err = originalDst6(client.FD())
 	}
-	controlErr := raw.Control(func(fd uintptr) {
-		if local.Addr().Is4() {
-			dst, err = originalDst4(int(fd))
-		} else {
-			dst, err = originalDst6(int(fd))
-		}
-	})
-	return dst, errors.Join(controlErr, os.NewSyscallError("getsockopt SO_ORIGINAL_DST", err))
+	return dst, os.NewSyscallError("getsockopt SO_ORIGINAL_DST", err)
 }
 
 // originalDst4 reads a struct sockaddr_in through a type of the same size.

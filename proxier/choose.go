@@ -6,12 +6,13 @@ import (
 	"fmt"
 
 	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/transparent"
 )
 
 // chooseCapture makes the capture that the configuration asks for, and the mark
 // that our own connections need with it. It says what it chose, and why.
-func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
+func (p *Proxier) chooseCapture(ctx context.Context, pollers *tcp.Pollers) (capture, uint32, error) {
 	switch p.cfg.Capture {
 	case "bind":
 		p.captureWhy = "as asked for"
@@ -19,7 +20,7 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 		b, err := p.bind(ctx)
 		return b, 0, err
 	case "iptables":
-		r, err := p.redirect(ctx)
+		r, err := p.redirect(ctx, pollers)
 		if err != nil {
 			return nil, 0, fmt.Errorf("--capture=iptables: %w", err)
 		}
@@ -27,7 +28,7 @@ func (p *Proxier) chooseCapture(ctx context.Context) (capture, uint32, error) {
 		p.cfg.Log.Info("capture=iptables, as asked for: REDIRECT rules lead to the listeners")
 		return r, r.mark.Value, nil
 	case "auto":
-		r, err := p.redirect(ctx)
+		r, err := p.redirect(ctx, pollers)
 		switch {
 		case errors.Is(err, iptables.ErrUnavailable):
 			p.captureWhy = fmt.Sprintf("because iptables cannot be used: %v", err)
@@ -62,7 +63,7 @@ func (p *Proxier) bind(ctx context.Context) (capture, error) {
 	return newBind(&p.cfg, p.connectionsOf, p.wake)
 }
 
-func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {
+func (p *Proxier) redirect(ctx context.Context, pollers *tcp.Pollers) (*redirect, error) {
 	if err := checkMark(p.cfg.Mark); err != nil {
 		return nil, err
 	}
@@ -71,7 +72,7 @@ func (p *Proxier) redirect(ctx context.Context) (*redirect, error) {
 			return nil, fmt.Errorf("remove the policy routes of an earlier usher: %w", err)
 		}
 	}
-	return newRedirect(ctx, &p.cfg, p.source)
+	return newRedirect(ctx, &p.cfg, p.source, pollers)
 }
 
 // checkMark refuses a mark that policy routing would act on: our connections to

@@ -102,7 +102,8 @@ func (c *clientSource) from(client netip.Addr, endpoint balancer.Endpoint, promi
 
 // sourceOf is the address from which the connection's endpoint is connected to.
 func (c *connection) sourceOf(endpoint balancer.Endpoint) (from netip.Addr) {
-	from, c.record.SourceWhy = c.source.from(c.record.Client.Addr(), endpoint, c.keepSource, c.clients.Load())
+	from, why := c.source.from(c.record.Client.Addr(), endpoint, c.keepSource, c.clients.Load())
+	c.record.SourceWhy = observe.WordOf(why)
 	return from
 }
 
@@ -123,8 +124,8 @@ const (
 )
 
 func noteSource(r *observe.Record, from netip.Addr) {
-	r.Source = sourceNode
+	r.Source = observe.WordOf(sourceNode)
 	if from.IsValid() {
-		r.Source = sourceClient
+		r.Source = observe.WordOf(sourceClient)
 	}
 }

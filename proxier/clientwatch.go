@@ -1,61 +1,57 @@
 package proxier
 
 import (
-	"net"
-	"sync"
-	"time"
+	"context"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/relay"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
-// clientLook is how often somebody looks whether the client of a connection that
-// nothing is read from is still there.
-const clientLook = 250 * time.Millisecond
-
-// clientWatch notices that a client has gone which waits for its turn or for an
-// endpoint: its place is for another one. A FIN alone is no sign of that, the client
-// may still want its answer.
-type clientWatch struct {
-	client *net.TCPConn
-	gone   func() // called once, if it has
-
-	mu    sync.Mutex
-	timer *time.Timer // nil once it is over
-	left  error       // how the client has gone
+// phase is the context of something that a connection may have to wait for: its turn, or
+// an endpoint. Most never wait. Who does asks for the end of the phase first. Then the
+// poller is handed over, and from now on somebody looks whether the client is still there:
+// its place is for another one. A FIN alone is no sign that it is not, the client may still
+// want its answer.
+type phase struct {
+	context.Context
+	connection *connection
+	cancel     context.CancelCauseFunc
+	over       atomic.Bool // the client's connection is
 }
 
-func watchClient(client *net.TCPConn, gone func()) *clientWatch {
-	w := &clientWatch{client: client, gone: gone}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(clientLook, w.look)
-	return w
+// Done is called by who is about to wait, and is counted by then.
+func (p *phase) Done() <-chan struct{} {
+	c := p.connection
+	if c.poller != nil {
+		c.poller.HandOver()
+		c.poller = nil
+	}
+	if err := c.client.Watch(p); err != nil {
+		c.log.WithError(err).Error("cannot watch a client that waits")
+	}
+	return p.Context.Done()
 }
 
-func (w *clientWatch) look() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.timer == nil {
-		return
+// Ready is called when something has come from the client.
+func (p *phase) Ready(_ *tcp.Poller, e tcp.Events) {
+	if e.Over() {
+		p.over.Store(true)
+		p.cancel(nil)
 	}
-	if w.left = relay.Ended(w.client); w.left == nil {
-		w.timer.Reset(clientLook)
-		return
-	}
-	w.timer = nil
-	w.gone()
 }
 
-// stop ends the watch and says how the client has gone, nil if it has not.
-func (w *clientWatch) stop() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.timer != nil {
-		w.timer.Stop()
-		w.timer = nil
+// left is how the client has gone, nil if it has not.
+func (p *phase) left() error {
+	if !p.over.Load() {
+		return nil
 	}
-	return w.left
+	if err := p.connection.client.Err(); err != nil {
+		return err
+	}
+	return syscall.ECONNRESET // somebody was told of it before
 }
 
 // clientLeft is why a phase has ended that nobody waits for any more.

@@ -19,20 +19,25 @@ import (
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/relay"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
-// connection is one client's connection, from accept to its record. Its
-// goroutine owns both sockets.
+// connection is one client's connection, from accept to its record. It begins in the
+// poller that has accepted it, which is handed over if the connection has to wait. Then the
+// relay owns both sockets, and the connection is told what becomes of them.
 type connection struct {
 	*listener
-	client *net.TCPConn
+	client *tcp.Conn
 	record *observe.Record
-	judged bool // it is not one of those that were accepted and are not judged yet
+	poller *tcp.Poller // that the connection keeps busy, nil if it does not
 	// What admit found out.
 	set        Set // the endpoints to choose from
 	settings   *annotation.Settings
 	keepSource bool // the endpoint is promised the client's address
 	visit      limit.Visit
+
+	found   dial.Result // the endpoint that it has
+	settled bool        // what is to be said of its health was said
 
 	mu      sync.Mutex
 	aborted observe.Reason // why it was aborted, empty if it was not
@@ -41,25 +46,38 @@ type connection struct {
 	to      netip.AddrPort // the endpoint, likewise
 }
 
-// serve is the life of a connection. Whatever happens in it, the sockets are
-// closed and there is one record.
-func (c *connection) serve() {
-	defer c.end()
+// serve is the life of a connection until it is relayed, or refused. polls says that the
+// poller was not handed over for that.
+func (c *connection) serve(by *tcp.Poller) (polls bool) {
+	c.poller = by
+	found, ok := c.begin()
+	polls, c.poller = c.poller != nil, nil
+	if ok {
+		c.run(found)
+	}
+	return polls
+}
+
+// begin finds an endpoint for the client, or refuses it.
+func (c *connection) begin() (found dial.Result, ok bool) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.panicked(value)
+			c.refuse(observe.InternalError, nil)
+		}
+	}()
 	if reason, err := c.admit(); reason != observe.OK {
 		c.refuse(reason, err)
-		return
+		return found, false
 	}
-	if err := c.during(c.enter); err != nil {
-		c.refuse(c.reasonOf(err), err)
-		return
+	err := c.during(c.enter)
+	if err == nil {
+		found, err = c.connect(nil)
 	}
-	defer c.visit.Leave()
-	found, err := c.connect(nil)
 	if err != nil {
 		c.refuse(c.reasonOf(err), err)
-		return
 	}
-	c.run(found)
+	return found, err == nil
 }
 
 // admit finds out what the client has dialled, and whether it may.
@@ -67,12 +85,11 @@ func (c *connection) admit() (observe.Reason, error) {
 	r, current := c.record, c.current.Load()
 	port := current.port
 	c.settings = port.Settings
-	r.Family, r.Balancer = int(port.Family), c.settings.Balancer
-	r.Client = addrPort(c.client.RemoteAddr())
-	r.Listener = addrPort(c.client.LocalAddr())
+	r.Family, r.Balancer = uint8(port.Family), c.settings.Balancer
+	r.Listener = c.client.LocalAddr()
 	client := c.clients.Load().kind(r.Client.Addr())
-	r.ClientKind = string(client)
-	vip, err := c.capture.destination(c.client)
+	r.ClientKind = observe.WordOf(client)
+	vip, err := c.capture.destination(c.client, r.Listener)
 	if err != nil {
 		return observe.DirectAccess, err
 	}
@@ -81,12 +98,12 @@ func (c *connection) admit() (observe.Reason, error) {
 	if !ok {
 		return observe.DirectAccess, nil
 	}
-	r.VIPKind = string(frontend.Kind)
+	r.VIPKind = observe.WordOf(frontend.Kind)
 	if c.set == "" {
 		c.set = frontend.Policy.set(client.here())
 	}
 	c.keepSource = frontend.promisesSource()
-	r.Set, r.Eligible = string(c.set), len(port.eligible(c.set).Endpoints)
+	r.Set, r.Eligible = observe.WordOf(c.set), int32(len(port.eligible(c.set).Endpoints))
 	if !port.admits(r.Client.Addr(), frontend) {
 		return observe.SourceDenied, nil
 	}
@@ -96,32 +113,8 @@ func (c *connection) admit() (observe.Reason, error) {
 // enter passes the limits on connections, or waits for its turn.
 func (c *connection) enter(ctx context.Context) (err error) {
 	defer c.waits()()
-	c.visit, err = c.shared.gate.Enter(judging{ctx, c}, c.record.Client.Addr())
-	if err == nil {
-		c.judge()
-	}
+	c.visit, err = c.shared.gate.Enter(ctx, c.record.Client.Addr())
 	return err
-}
-
-// judging is the context of a connection at the gate. Whoever asks for its end is about
-// to wait for it, and counts the connection by then.
-type judging struct {
-	context.Context
-	connection *connection
-}
-
-func (j judging) Done() <-chan struct{} {
-	j.connection.judge()
-	return j.Context.Done()
-}
-
-// judge makes room for another connection that is not judged yet: limits know of this
-// one, or it is closed.
-func (c *connection) judge() {
-	if !c.judged {
-		c.judged = true
-		<-c.unjudged
-	}
 }
 
 // waits notes for how long the connection waits for its turn, if the Service lets it.
@@ -137,16 +130,19 @@ func (c *connection) waits() (noMore func()) {
 }
 
 // during runs a phase that abort can end, and the client by going away.
-func (c *connection) during(phase func(context.Context) error) error {
+func (c *connection) during(run func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	if !c.setCancel(func() { cancel(errAborted) }) {
 		return errAborted
 	}
 	defer c.setCancel(nil)
-	watch := watchClient(c.client, func() { cancel(nil) })
-	err := phase(ctx)
-	if left := watch.stop(); left != nil && err != nil {
+	p := &phase{Context: ctx, connection: c, cancel: cancel}
+	err := run(p)
+	if err == nil {
+		return nil
+	}
+	if left := p.left(); left != nil {
 		return &clientLeft{left}
 	}
 	return err
@@ -173,7 +169,7 @@ func (c *connection) connect(tried []netip.AddrPort) (found dial.Result, err err
 func (c *connection) search(ctx context.Context, tried []netip.AddrPort) (dial.Result, error) {
 	call := dial.Call{
 		Client: c.record.Client.Addr(), Start: c.record.Start, Retry: c.settings.Retry,
-		Picker: c.picker, From: c.sourceOf, Report: c.report,
+		Poller: c.client.Poller(), Picker: c.picker, From: c.sourceOf, Report: c.report,
 		Budget: c.shared.retries, Exclude: tried,
 	}
 	var kept place
@@ -272,8 +268,8 @@ func (c *connection) replays() bool { return c.settings.Retry.On&dial.ResetEarly
 func (c *connection) noteSearch(found dial.Result) {
 	r := c.record
 	r.Attempts = append(r.Attempts, found.Attempts...)
-	if found.Affinity != balancer.AffinityNone && (r.Affinity == "" || r.Affinity == string(balancer.AffinityHit)) {
-		r.Affinity = string(found.Affinity)
+	if found.Affinity != balancer.AffinityNone && (r.Affinity == 0 || r.Affinity == observe.WordOf(balancer.AffinityHit)) {
+		r.Affinity = observe.WordOf(found.Affinity)
 	}
 	if found.BudgetSpent {
 		c.shared.metrics.RetryDenied()
@@ -292,8 +288,9 @@ func (c *connection) noteFound(found dial.Result) {
 	if len(r.Attempts) > 1 { // the last one asked for may be another one's
 		c.sourceOf(found.Pick.Endpoint)
 	}
-	r.Backend, r.Connect = found.Pick.Endpoint, found.Connect
-	r.LocalPort = addrPort(found.Conn.LocalAddr()).Port()
+	r.SetBackend(found.Pick.Endpoint)
+	r.Connect = found.Connect
+	r.LocalPort = found.Conn.LocalAddr().Port()
 }
 
 // announce tells an endpoint the client's address, where the Service asks for that.
@@ -331,65 +328,81 @@ func leave(found *dial.Result, err error) {
 
 func (c *connection) picker() balancer.Picker { return *c.current.Load().pickers.of(c.set) }
 
-// run relays until both sides have closed. It owns the endpoint that was found.
+// run has the relay take over, with the endpoint that was found.
 func (c *connection) run(found dial.Result) {
-	defer leave(&found, nil) // the last one
-	relay := relay.New(c.client, found.Conn, c.settings.HalfClose)
-	relay.OnAnswer = func(took time.Duration) { c.answered(relay, &found, took) }
-	c.connected(relay, found.Pick.Endpoint.Addr)
-	ended := false
+	c.found = found
+	r := relay.New(c.client, found.Conn, relay.Settings{HalfClose: c.settings.HalfClose, Hold: c.replays()}, c)
+	c.connected(r, found.Pick.Endpoint.Addr)
+	r.Start()
+}
+
+// Answered tells the policy how fast an endpoint was.
+func (c *connection) Answered(took time.Duration) {
 	defer func() {
-		if !ended { // a policy has panicked in replay; the relay still owns both sockets
-			relay.Abort(observe.InternalError)
-			relay.Run()
+		if value := recover(); value != nil {
+			c.panicked(value)
+			c.relay.Abort(observe.InternalError)
 		}
 	}()
-	if c.replays() {
-		c.replay(relay, &found)
+	c.isWell()
+	if c.found.Pick.Answered != nil {
+		c.found.Pick.Answered(c.found.Connect + took)
 	}
-	res := relay.Run()
-	ended = true
+}
+
+// isWell tells that an endpoint has not ended early, where that matters.
+func (c *connection) isWell() {
+	if c.replays() && !c.settled {
+		c.settled = true
+		c.health.Report(c.found.Pick.Endpoint.Addr, nil)
+	}
+}
+
+// EndedEarly gives the client another endpoint, as the one that it has has ended the
+// connection without an answer.
+func (c *connection) EndedEarly(early *relay.EarlyEnd) { go c.replay(early) }
+
+func (c *connection) replay(early *relay.EarlyEnd) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.panicked(value)
+			c.relay.Abort(observe.InternalError)
+			c.relay.GiveUp()
+		}
+	}()
+	last := &c.record.Attempts[len(c.record.Attempts)-1]
+	last.Result, last.Errno = observe.BackendResetEarly, errnoName(early)
+	c.health.Report(c.found.Pick.Endpoint.Addr, early)
+	c.setRelay(c.relay, netip.AddrPort{}) // an endpoint that has crashed may leave
+	leave(&c.found, early)                // others may wait for its place
+	next, err := c.connect(c.failed())
+	if err != nil {
+		c.noteFound(c.found)
+		c.settled = true
+		c.relay.GiveUp() // the client gets what it would have got without a replay
+		return
+	}
+	c.found = next
+	c.connected(c.relay, next.Pick.Endpoint.Addr)
+	c.relay.Replay(next.Conn)
+}
+
+// Ended puts what became of the relay into the record.
+func (c *connection) Ended(res relay.Result) {
+	defer c.end()
+	defer func() {
+		if value := recover(); value != nil {
+			c.panicked(value)
+		}
+	}()
 	r := c.record
 	r.BytesIn, r.BytesOut = res.In, res.Out
 	r.Reason, r.Errno = res.Reason, errnoName(res.Errno)
 	r.FirstByte, r.FirstReply = c.sinceStart(res.Client.First), c.sinceStart(res.Backend.First)
 	r.ClientClose, r.ClientCloseAt, r.SentClient = res.Client.Close, c.sinceStart(res.Client.At), res.Client.Sent
 	r.BackendClose, r.BackendCloseAt, r.SentBackend = res.Backend.Close, c.sinceStart(res.Backend.At), res.Backend.Sent
-}
-
-// answered tells the policy how fast an endpoint was. If that panics the relay is not
-// left in the middle: one of its directions has a goroutine of its own.
-func (c *connection) answered(relay *relay.Relay, found *dial.Result, took time.Duration) {
-	defer func() {
-		if value := recover(); value != nil {
-			c.panicked(value)
-			relay.Abort(observe.InternalError)
-		}
-	}()
-	if found.Pick.Answered != nil {
-		found.Pick.Answered(found.Connect + took)
-	}
-}
-
-// replay gives the client another endpoint as long as the one that it has ends
-// the connection without an answer. found is the present one.
-func (c *connection) replay(relay *relay.Relay, found *dial.Result) {
-	for early := relay.AwaitAnswer(); early != nil; early = relay.AwaitAnswer() {
-		last := &c.record.Attempts[len(c.record.Attempts)-1]
-		last.Result, last.Errno = observe.BackendResetEarly, errnoName(early)
-		c.health.Report(found.Pick.Endpoint.Addr, early)
-		c.setRelay(relay, netip.AddrPort{}) // an endpoint that has crashed may leave
-		leave(found, early)                 // others may wait for its place
-		next, err := c.connect(c.failed())
-		if err != nil {
-			c.noteFound(*found)
-			return // the client gets what it would have got without a replay
-		}
-		*found = next
-		relay.Replay(next.Conn)
-		c.connected(relay, next.Pick.Endpoint.Addr)
-	}
-	c.health.Report(found.Pick.Endpoint.Addr, nil)
+	c.isWell()
+	leave(&c.found, nil)
 }
 
 // failed are the endpoints that have failed the connection.
@@ -441,20 +454,17 @@ func (c *connection) refuse(reason observe.Reason, err error) {
 	var left *clientLeft
 	if errors.As(err, &left) {
 		c.record.ClientClose, c.record.ClientCloseAt = relay.CloseOf(left), time.Since(c.record.Start)
-		return
+		c.client.Close()
+	} else {
+		c.client.Reset()
+		c.record.SentClient = observe.CloseRST
 	}
-	c.client.SetLinger(0)
-	c.record.SentClient = observe.CloseRST
+	c.end()
 }
 
-// end closes what is left and tells the record.
+// end is called when both sockets are closed, and tells the record.
 func (c *connection) end() {
-	if value := recover(); value != nil {
-		c.panicked(value)
-		c.refuse(observe.InternalError, nil)
-	}
-	c.client.Close()
-	c.judge()
+	c.visit.Leave()
 	c.observer.Closed(c.shared.metrics, c.record)
 	c.active.Add(-1)
 	c.connections.remove(c) // last: who waits for it then finds nothing left
@@ -462,23 +472,25 @@ func (c *connection) end() {
 
 // panicked tells of a fault, which may be a policy's. Who has recovered calls it.
 func (c *connection) panicked(value any) {
-	c.log.WithField("id", c.record.ID).Errorf("a connection of %s failed inside usher, please report this: %v\n%s",
+	c.log.WithField("id", c.record.ID()).Errorf("a connection of %s failed inside usher, please report this: %v\n%s",
 		c.key, value, debug.Stack())
 }
 
 // abort ends the connection from outside, at once and with resets.
 func (c *connection) abort(reason observe.Reason) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.aborted != "" {
+		c.mu.Unlock()
 		return
 	}
 	c.aborted = reason
 	if c.cancel != nil {
 		c.cancel()
 	}
-	if c.relay != nil {
-		c.relay.Abort(reason)
+	relay := c.relay
+	c.mu.Unlock()
+	if relay != nil {
+		relay.Abort(reason)
 	}
 }
 
@@ -509,10 +521,11 @@ func (c *connection) connected(r *relay.Relay, to netip.AddrPort) {
 
 func (c *connection) setRelay(r *relay.Relay, to netip.AddrPort) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.relay, c.to = r, to
-	if c.aborted != "" {
-		r.Abort(c.aborted)
+	aborted := c.aborted
+	c.mu.Unlock()
+	if aborted != "" {
+		r.Abort(aborted)
 	}
 }
 

@@ -107,13 +107,15 @@ func (c *connections) empty() <-chan struct{} {
 
 func (c *connections) abort(reason observe.Reason) int {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	var all []*connection
 	for _, of := range c.live {
-		for one := range of {
-			one.abort(reason)
-		}
+		all = slices.AppendSeq(all, maps.Keys(of))
 	}
-	return c.n
+	c.mu.Unlock()
+	for _, one := range all { // which removes itself
+		one.abort(reason)
+	}
+	return len(all)
 }
 
 func (c *connections) count() int {

@@ -168,7 +168,7 @@ func TestAConnectionIsMadeToAnEndpointThatHasLeft(t *testing.T) {
 				s.settled(c.ports, c.endpoints)
 			})
 			wantResets(t)
-			if r := s.record(); r.Reason != observe.EndpointRemoved || r.Backend.Addr != endpoint {
+			if r := s.record(); r.Reason != observe.EndpointRemoved || r.Backend().Addr != endpoint {
 				t.Errorf("record %+v", r)
 			}
 		})
@@ -193,7 +193,7 @@ func TestACrashedEndpointLeavesWhileItsConnectionIsReplayed(t *testing.T) {
 	client := speak(t, vip)
 	wantEcho(t, client)
 	client.Close()
-	if r := s.record(); r.Reason != observe.OK || r.Backend.Addr != well {
+	if r := s.record(); r.Reason != observe.OK || r.Backend().Addr != well {
 		t.Errorf("record %+v", r)
 	}
 }

@@ -28,16 +28,17 @@
 //
 // # The way of a byte
 //
-//  5. A connection arrives: acceptLoop gives it a goroutine (listener.accept) and
-//     never dials itself.
+//  5. A connection arrives: a poller accepts it (accept.go, package tcp) and sees to it
+//     up to where it has to wait; then another goroutine polls.
 //  6. connection.admit finds out which frontend the client has dialled, and
 //     whether it may; connection.enter passes the limits, or waits (package limit).
 //  7. Package dial picks an endpoint and connects, from the client's own address
 //     where that is promised and possible (clientsource.go); when that fails it
 //     picks another one, within a budget of attempts, time and retries.
-//  8. Package relay copies both ways; where the Service asks for it, what an
-//     endpoint ended without an answer is given to another one. connection.end
-//     tells the record to package observe, whatever the end was.
+//  8. Package relay copies both ways, whenever there is something to copy; in between
+//     nobody waits. Where the Service asks for it, what an endpoint ended without an
+//     answer is given to another one. connection.end tells the record to package
+//     observe, whatever the end was.
 //
 // # What a Service asks for
 //
@@ -66,8 +67,8 @@
 // # Who owns what
 //
 // The loop owns the map of listeners and everything in the kernel. A listener
-// owns its sockets. A connection owns its two sockets, and nobody else closes
-// them; the loops of package udp own their sessions. The capture is one of two: redirect (capture_iptables.go) or bind
+// owns its sockets. A connection owns its two sockets, from relay.Start on its relay
+// does, and nobody else closes them; the loops of package udp own their sessions. The capture is one of two: redirect (capture_iptables.go) or bind
 // (capture_bind.go).
 //
 // Read port.go for the words, reconcile.go for a pass, connection.go for the

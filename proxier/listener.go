@@ -3,7 +3,6 @@ package proxier
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/source"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
 
@@ -31,7 +31,7 @@ type dataPath struct {
 	dialer       *dial.Dialer
 	prober       *outlier.Prober
 	connections  *connections
-	unjudged     chan struct{} // full: as many are accepted and not judged as files are kept for
+	pollers      *tcp.Pollers
 	whole        *limit.Whole
 	clients      atomic.Pointer[clients]
 	source       *clientSource
@@ -282,14 +282,14 @@ func withoutAll(list, gone []Frontend) []Frontend {
 	return slices.Compact(list)
 }
 
-// accept gives a new connection its own goroutine. It waits only while very many
-// have not found out yet whether they may be served.
-func (l *listener) accept(client *net.TCPConn, set Set) {
-	l.unjudged <- struct{}{}
+// accept is the welcome of a client for whom a set of endpoints is eligible; empty: which,
+// depends on the client.
+func (l *listener) accept(by *tcp.Poller, client *tcp.Conn, peer netip.AddrPort, set Set) (polls bool) {
 	c := &connection{listener: l, client: client, set: set, record: l.observer.Open(l.shared.metrics)}
-	c.record.ServiceActive = int(l.active.Add(1))
-	c.record.GlobalActive = l.connections.add(c)
-	go c.serve()
+	c.record.Client = peer
+	c.record.ServiceActive = int32(l.active.Add(1))
+	c.record.GlobalActive = int32(l.connections.add(c))
+	return c.serve(by)
 }
 
 func (l *listener) acceptFailed(err error) {

@@ -29,6 +29,7 @@ func newCrowd(tb testing.TB, n int) *crowd {
 	registry := prometheus.NewRegistry()
 	s := newScene(tb, func(c *Config) { c.OnRecord, c.Registry = nil, registry })
 	s.stop() // nothing but the crowd uses it
+	s.proxier.data.pollers = anyPollers
 	c := &crowd{proxier: s.proxier, scrape: registry, node: &nodeState{clients: &clients{}}}
 	for i := range n {
 		c.ports = append(c.ports, crowdPort(i))

@@ -213,13 +213,14 @@ func (p *packetServer) Dropped(cause observe.DropCause, n int) { p.shared.metric
 func (p *packetServer) Closed(s udp.Session) {
 	of := s.Route.Of.(*packetRoute)
 	r := p.observer.Record(p.shared.metrics, s.Start)
-	r.Family, r.Balancer = int(p.key.Family), p.state.port.Settings.Balancer
-	r.Client, r.ClientKind = s.Client, string(of.client)
-	r.VIP, r.VIPKind, r.Listener = of.vip, string(of.frontend.Kind), s.Local
-	r.Set, r.Eligible, r.Affinity = string(of.set), of.eligible, string(of.pick.Affinity)
-	r.Backend, r.LocalPort = of.pick.Endpoint, s.LocalPort
+	r.Family, r.Balancer = uint8(p.key.Family), p.state.port.Settings.Balancer
+	r.Client, r.ClientKind = s.Client, observe.WordOf(of.client)
+	r.VIP, r.VIPKind, r.Listener = of.vip, observe.WordOf(of.frontend.Kind), s.Local
+	r.Set, r.Eligible, r.Affinity = observe.WordOf(of.set), int32(of.eligible), observe.WordOf(of.pick.Affinity)
+	r.SetBackend(of.pick.Endpoint)
+	r.LocalPort = s.LocalPort
 	noteSource(r, s.Route.From)
-	r.SourceWhy = of.sourceWhy
+	r.SourceWhy = observe.WordOf(of.sourceWhy)
 	for _, refused := range s.Tried {
 		r.Attempts = append(r.Attempts, observe.Attempt{Backend: refused, Result: observe.BackendRefused, Errno: "ECONNREFUSED"})
 	}

@@ -123,7 +123,7 @@ func TestDatagramsAreRelayedAndRecorded(t *testing.T) {
 		if r.Client != client {
 			continue // one of those that waited for the Service
 		}
-		if r.Protocol != "udp" || r.Service != "dns" || r.VIP.String() != vip || r.VIPKind != "cluster" || r.Backend.Addr != echo ||
+		if r.Protocol != "udp" || r.Service != "dns" || r.VIP.String() != vip || r.VIPKind.String() != "cluster" || r.Backend().Addr != echo ||
 			r.DatagramsIn != 3 || r.DatagramsOut != 3 || r.BytesIn != 12 || r.FirstReply <= 0 || r.LocalPort == 0 || r.Reason != observe.Idle {
 			t.Errorf("record %+v", r)
 		}
@@ -263,11 +263,11 @@ func TestSessionLimit(t *testing.T) {
 	if n := sessionLimit(9000, c); n != 6000 {
 		t.Errorf("%d sessions with 6000 files", n)
 	}
-	for range 500 {
+	for range 3000 / limit.FilesPerConnection {
 		c.add(&connection{})
 	}
 	if n := sessionLimit(5000, c); n != 3000 {
-		t.Errorf("%d sessions beside 500 connections with 6 files each", n)
+		t.Errorf("%d sessions beside connections with 3000 files", n)
 	}
 	if n := c.room().Connections; n != limit.RoomIn(6000).Connections {
 		t.Errorf("%d connections, want 1000", n)

@@ -14,6 +14,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // Proxier makes the running listeners and the kernel match the objects of its
@@ -84,11 +85,17 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	if p.source, err = newClientSource(cfg.NodeName, cfg.ReturnMark); err != nil {
 		return nil, err
 	}
-	capture, mark, err := p.chooseCapture(ctx)
+	pollers, err := tcp.NewPollers()
+	if err != nil {
+		p.source.paths.Close()
+		return nil, err
+	}
+	capture, mark, err := p.chooseCapture(ctx, pollers)
 	if err = cmp.Or(ctx.Err(), err); err == nil {
 		err = p.besideKubeProxy(ctx, capture)
 	}
 	if err != nil {
+		pollers.Close()
 		p.source.paths.Close()
 		return nil, err
 	}
@@ -100,6 +107,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	p.kube = newKubeMetrics(cfg.Registry, capture.String() == "iptables", families...)
 	connections, packets, err := newPackets(&cfg, int(mark))
 	if err != nil {
+		pollers.Close()
 		p.source.paths.Close()
 		return nil, err
 	}
@@ -112,7 +120,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		source:       p.source,
 		packets:      packets,
 		connections:  connections,
-		unjudged:     make(chan struct{}, limit.Unjudged),
+		pollers:      pollers,
 		whole:        limit.NewWhole(connections.room),
 		acceptErrors: &occasionally{interval: 10 * time.Second},
 		event:        cfg.Source.Event,
@@ -251,6 +259,7 @@ func (p *Proxier) shutdown() error {
 	p.flows.close(p.node.addresses().all())
 	p.drain()
 	p.data.dialer.Close()
+	p.data.pollers.Close()
 	p.source.paths.Close()
 	if err = errors.Join(err, bounded(p.data.capture.remove)); err != nil {
 		return fmt.Errorf("remove the capture: %w (run usher cleanup)", err)

@@ -34,8 +34,8 @@ func TestConnectionsAreSpreadOverTheEndpointsAndRecorded(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := s.record()
-		if answer != r.Backend.Addr.String() {
-			t.Errorf("%s answered, the record says %s", answer, r.Backend.Addr)
+		if answer != r.Backend().Addr.String() {
+			t.Errorf("%s answered, the record says %s", answer, r.Backend().Addr)
 		}
 		if r.Reason != observe.OK || r.BytesOut != int64(len(answer)) || r.VIP.String() != vip ||
 			r.Service != "web" || r.Namespace != "default" || len(r.Attempts) != 1 || r.Eligible != 2 || r.LocalPort == 0 {

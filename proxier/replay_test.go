@@ -105,7 +105,7 @@ func TestAReplayAsksNobodyTwice(t *testing.T) {
 	client.Close()
 	r := s.record()
 	wantResults(t, r, observe.BackendRefused, observe.BackendResetEarly, observe.OK)
-	if r.Backend.Addr != well || r.Reason != observe.OK {
+	if r.Backend().Addr != well || r.Reason != observe.OK {
 		t.Errorf("record %+v", r)
 	}
 	p.wantAllDone(t)
@@ -121,7 +121,7 @@ func TestAReplayIsAnAttempt(t *testing.T) {
 	wantResets(t)
 	r := s.record()
 	wantResults(t, r, observe.BackendRefused, observe.BackendResetEarly)
-	if r.Backend.Addr != crashes || r.Reason != observe.BackendReset {
+	if r.Backend().Addr != crashes || r.Reason != observe.BackendReset {
 		t.Errorf("record %+v", r)
 	}
 	p.wantAllDone(t)
@@ -137,7 +137,7 @@ func TestAReplayThatFindsNobody(t *testing.T) {
 	wantResets(t)
 	r := s.record()
 	wantResults(t, r, observe.BackendResetEarly, observe.BackendRefused)
-	if r.Backend.Addr != crashes || r.Connect < 0 || r.LocalPort == 0 || r.Reason != observe.BackendReset {
+	if r.Backend().Addr != crashes || r.Connect < 0 || r.LocalPort == 0 || r.Reason != observe.BackendReset {
 		t.Errorf("record %+v", r)
 	}
 	p.wantAllDone(t)
@@ -152,7 +152,7 @@ func TestAffinityOfAReplayThatFindsNobody(t *testing.T) {
 	s.settled(1, 1)
 	for _, want := range []string{"new", "hit"} {
 		wantResets(t)
-		if r := s.record(); r.Affinity != want {
+		if r := s.record(); r.Affinity.String() != want {
 			t.Errorf("affinity is %q, want %q", r.Affinity, want)
 		}
 	}
@@ -274,7 +274,7 @@ func TestWhyTheEndpointSeesTheNode(t *testing.T) {
 			})
 			client.(*net.TCPConn).SetLinger(0)
 			client.Close()
-			if r := s.record(); len(r.Attempts) != 2 || r.Backend.Addr != c.order[0] || r.SourceWhy != "hairpin" { // it has the client's address
+			if r := s.record(); len(r.Attempts) != 2 || r.Backend().Addr != c.order[0] || r.SourceWhy != observe.WordOf("hairpin") { // it has the client's address
 				t.Errorf("record %+v", r)
 			}
 		})

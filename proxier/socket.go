@@ -2,7 +2,6 @@ package proxier
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // socket is one bound address that clients of a Port arrive at. Its state is the
@@ -61,7 +61,10 @@ func (s *socket) give(want answer, l *listener) error {
 	if s.stream.now.equal(want) {
 		return nil // before closures are made that nobody needs
 	}
-	return s.stream.give(want, func(c *net.TCPConn) { l.accept(c, s.set) }, l.acceptFailed)
+	hello := func(by *tcp.Poller, client *tcp.Conn, peer netip.AddrPort) bool {
+		return l.accept(by, client, peer, s.set)
+	}
+	return s.stream.give(want, l.pollers, hello, l.acceptFailed)
 }
 
 // close gives the address up. Connections already accepted go on; UDP sessions

@@ -1,26 +1,24 @@
 package proxier
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/policyroute"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // streamSocket is one bound TCP socket. It keeps its port, and its one file, whatever
-// its answer is; only the goroutine that accepts runs beside the reconcile loop.
+// its answer is; only pollers that accept run beside the reconcile loop.
 type streamSocket struct {
 	addr  netip.AddrPort
-	ln    *net.TCPListener
-	fd    int // of ln, which closes it
+	ln    *tcp.Listener
+	fd    int // of ln
 	now   answer
 	shift *shift // nil unless it listens
 }
@@ -28,36 +26,39 @@ type streamSocket struct {
 // openStream binds addr, and refuses connections. It fails with EADDRINUSE if
 // somebody else listens there.
 func openStream(addr netip.AddrPort) (*streamSocket, error) {
-	s := &streamSocket{addr: addr}
-	var denied error
-	// As only listen(2) finds out whether somebody else listens, it listens for a moment.
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var full error
-		err := c.Control(func(fd uintptr) {
-			s.fd = int(fd)
-			denied = policyroute.AllowForeign(s.fd, addr.Addr())
-			full = spare(s.fd)
-		})
-		return errors.Join(err, full)
-	}}
-	config.SetMultipathTCP(false) // not everything that is asked of a TCP socket works with it
-	network := "tcp4"
+	family := unix.AF_INET
 	if addr.Addr().Is6() {
-		network = "tcp6" // and nothing of IPv4
+		family = unix.AF_INET6
 	}
-	ln, err := config.Listen(context.Background(), network, addr.String())
-	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		return nil, policyroute.Explain(op.Err, denied) // whoever asked knows the address
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	s := &streamSocket{addr: addr, ln: tcp.NewListener(fd), fd: fd}
+	if err = s.bind(); err == nil {
+		err = s.refuse()
 	}
 	if err != nil {
-		return nil, err
-	}
-	s.ln = ln.(*net.TCPListener)
-	if err := s.refuse(); err != nil {
 		s.ln.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// bind listens for a moment: only listen(2) finds out whether somebody else does.
+func (s *streamSocket) bind() error {
+	denied := policyroute.AllowForeign(s.fd, s.addr.Addr())
+	err := errors.Join(spare(s.fd), tcp.SetOptions(s.fd), setReuse(s.fd, true))
+	if err == nil && s.addr.Addr().Is6() { // nothing of IPv4
+		err = os.NewSyscallError("setsockopt IPV6_V6ONLY", unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))
+	}
+	if err == nil {
+		err = os.NewSyscallError("bind", unix.Bind(s.fd, tcp.Sockaddr(s.addr)))
+	}
+	if err == nil {
+		err = os.NewSyscallError("listen", unix.Listen(s.fd, 1))
+	}
+	return policyroute.Explain(err, denied)
 }
 
 // setReuse sets SO_REUSEADDR. A listener needs it, or the remains of its old
@@ -75,23 +76,19 @@ func setReuse(fd int, on bool) error {
 // accepted go on; those that still wait to be accepted are reset.
 func (s *streamSocket) refuse() error {
 	if s.shift != nil {
-		lookout.forget(s.shift) // or each would be called for its end
+		s.shift.end()
+		s.shift = nil
 	}
 	if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
 		return os.NewSyscallError("shutdown", err)
-	}
-	if s.shift != nil {
-		s.shift.end()
-		s.shift = nil
 	}
 	s.now.listen = false
 	return errors.Join(setReuse(s.fd, false), s.filter(refusing))
 }
 
-// give makes want the answer from now on. handle gets every accepted connection
-// and must not block; onError is told why connections cannot be accepted for
-// the moment.
-func (s *streamSocket) give(want answer, handle func(*net.TCPConn), onError func(error)) (err error) {
+// give makes want the answer from now on. Clients are welcomed by the pollers; onError is
+// told why they cannot be accepted for the moment.
+func (s *streamSocket) give(want answer, pollers *tcp.Pollers, hello welcome, onError func(error)) (err error) {
 	if s.now.equal(want) {
 		return nil
 	}
@@ -101,7 +98,7 @@ func (s *streamSocket) give(want answer, handle func(*net.TCPConn), onError func
 	case s.shift != nil:
 		err = s.filter(want)
 	default:
-		err = errors.Join(s.filter(want), s.serve(handle, onError))
+		err = errors.Join(s.filter(want), s.serve(pollers, hello, onError))
 	}
 	if err == nil {
 		s.now = want
@@ -118,19 +115,18 @@ func (s *streamSocket) filter(want answer) error {
 	return want.filter(s.fd)
 }
 
-// serve listens, and hands every accepted connection to handle.
-func (s *streamSocket) serve(handle func(*net.TCPConn), onError func(error)) error {
+// serve listens, and welcomes every client.
+func (s *streamSocket) serve(pollers *tcp.Pollers, hello welcome, onError func(error)) error {
 	if err := setReuse(s.fd, true); err != nil {
 		return err
 	}
 	if err := listenAgain(s.fd); err != nil {
 		return fmt.Errorf("listen on %s: %w", s.addr, os.NewSyscallError("listen", err))
 	}
-	shift := &shift{ln: s.ln, fd: s.fd, handle: handle, onError: onError, over: make(chan struct{})}
-	if err := lookout.watch(shift); err != nil {
+	s.shift = &shift{listener: s.ln, pollers: pollers, welcome: hello, onError: onError}
+	if err := s.shift.begin(); err != nil {
 		return errors.Join(err, s.refuse())
 	}
-	s.shift = shift
 	return nil
 }
 
@@ -151,11 +147,4 @@ func listenAgain(fd int) (err error) {
 func (s *streamSocket) close() {
 	s.refuse() // whatever it says, the descriptor goes
 	s.ln.Close()
-}
-
-func sockaddr(addr netip.AddrPort) (family int, to unix.Sockaddr) {
-	if addr.Addr().Is4() {
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
-	}
-	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
 }

@@ -2,6 +2,7 @@ package proxier
 
 import (
 	"errors"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"io"
 	"net"
 	"net/netip"
@@ -53,9 +54,10 @@ func wantRefused(t *testing.T, addr netip.AddrPort) {
 }
 
 // greet answers every connection and closes it.
-func greet(conn *net.TCPConn) {
+func greet(_ *tcp.Poller, conn *tcp.Conn, _ netip.AddrPort) bool {
 	conn.Write([]byte("hello"))
 	conn.Close()
+	return true
 }
 
 func wantServed(t *testing.T, addr netip.AddrPort) {
@@ -73,11 +75,20 @@ func wantServed(t *testing.T, addr netip.AddrPort) {
 
 func ignore(error) {}
 
+// anyPollers are for sockets that no Proxier has opened.
+var anyPollers = func() *tcp.Pollers {
+	p, err := tcp.NewPollers()
+	if err != nil {
+		panic(err)
+	}
+	return p
+}()
+
 func TestSocketRefusesAndServesInTurn(t *testing.T) {
 	s := loopbackSocket(t)
 	for range 3 {
 		wantRefused(t, s.addr)
-		if err := s.serve(greet, ignore); err != nil {
+		if err := s.serve(anyPollers, greet, ignore); err != nil {
 			t.Fatal(err)
 		}
 		wantServed(t, s.addr)
@@ -90,8 +101,8 @@ func TestSocketRefusesAndServesInTurn(t *testing.T) {
 
 func TestRefusingSocketKeepsEstablishedConnections(t *testing.T) {
 	s := loopbackSocket(t)
-	accepted := make(chan *net.TCPConn, 1)
-	s.serve(func(c *net.TCPConn) { accepted <- c }, ignore)
+	accepted := make(chan *tcp.Conn, 1)
+	s.serve(anyPollers, func(_ *tcp.Poller, c *tcp.Conn, peer netip.AddrPort) bool { accepted <- c; return true }, ignore)
 	client, err := dialTCP(s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -101,11 +112,11 @@ func TestRefusingSocketKeepsEstablishedConnections(t *testing.T) {
 	if err := s.refuse(); err != nil {
 		t.Fatal(err)
 	}
-	greet(server)
+	greet(nil, server, netip.AddrPort{})
 	if got, err := io.ReadAll(client); string(got) != "hello" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if err := s.serve(greet, ignore); err != nil {
+	if err := s.serve(anyPollers, greet, ignore); err != nil {
 		t.Fatalf("serve again beside remains of old connections: %v", err)
 	}
 	wantServed(t, s.addr)
@@ -120,7 +131,7 @@ func TestNobodyCanTakeThePortOfASocket(t *testing.T) {
 		if other, err := openStream(s.addr); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("%s: another socket got the port: %v, %v", state, other, err)
 		}
-		s.serve(greet, ignore)
+		s.serve(anyPollers, greet, ignore)
 	}
 }
 
@@ -138,7 +149,7 @@ func TestOpenSocketWhereSomebodyListens(t *testing.T) {
 // After a restart the old process' connections are in TIME_WAIT on the port.
 func TestSocketReturnsToItsPortAfterARestart(t *testing.T) {
 	s := loopbackSocket(t)
-	s.serve(greet, ignore)
+	s.serve(anyPollers, greet, ignore)
 	for range 20 {
 		wantServed(t, s.addr)
 	}
@@ -148,7 +159,7 @@ func TestSocketReturnsToItsPortAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(again.close)
-	again.serve(greet, ignore)
+	again.serve(anyPollers, greet, ignore)
 	wantServed(t, again.addr)
 }
 
@@ -165,7 +176,7 @@ func TestSocketIPv6(t *testing.T) {
 	}
 	t.Cleanup(s.close)
 	wantRefused(t, addr)
-	s.serve(greet, ignore)
+	s.serve(anyPollers, greet, ignore)
 	wantServed(t, addr)
 	s.refuse()
 	wantRefused(t, addr)
@@ -175,7 +186,7 @@ func TestSocketIPv6(t *testing.T) {
 func TestSocketRefusesWhileOutOfFiles(t *testing.T) {
 	s := loopbackSocket(t)
 	failed := make(chan error, 1000)
-	s.serve(greet, func(err error) { failed <- err })
+	s.serve(anyPollers, greet, func(err error) { failed <- err })
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -191,7 +202,7 @@ func TestSocketRefusesWhileOutOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	_, to := sockaddr(s.addr)
+	to := tcp.Sockaddr(s.addr)
 	if err := unix.Connect(client, to); err != nil {
 		t.Fatal(err)
 	}

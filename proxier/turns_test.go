@@ -332,7 +332,7 @@ func TestAReplayWaitsForEndpointsThatAreLeft(t *testing.T) {
 	if n := p.picks.Load() - before; n > 10 {
 		t.Errorf("it was picked for %d times", n)
 	}
-	if r := s.record(); r.Waited < 900*time.Millisecond || r.Reason != observe.BackendReset || r.Backend.Addr != a {
+	if r := s.record(); r.Waited < 900*time.Millisecond || r.Reason != observe.BackendReset || r.Backend().Addr != a {
 		t.Errorf("record %+v", r)
 	}
 	first.Close()

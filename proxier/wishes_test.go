@@ -255,7 +255,7 @@ func TestWhatWasResetEarlyGoesToAnother(t *testing.T) {
 	for range 11 {
 		if r := s.record(); len(r.Attempts) == 2 {
 			replayed++
-			if r.Attempts[0].Result != observe.BackendResetEarly || r.Backend.Addr != well || r.BytesIn != 5 {
+			if r.Attempts[0].Result != observe.BackendResetEarly || r.Backend().Addr != well || r.BytesIn != 5 {
 				t.Errorf("record %+v", r)
 			}
 		}

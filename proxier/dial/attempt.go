@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // attempt is one try to connect to one endpoint.
@@ -26,7 +26,7 @@ type attempt struct {
 	hedged bool
 
 	// How it ended.
-	conn   *net.TCPConn
+	conn   *tcp.Conn
 	took   time.Duration
 	err    error
 	result observe.Reason
@@ -36,11 +36,11 @@ func (a *attempt) addr() netip.AddrPort { return a.pick.Endpoint.Addr }
 
 // run connects, and keeps what came of it.
 func (a *attempt) run(ctx context.Context, connect connect) {
-	conn, err := connect(ctx, a.from, a.addr(), a.limit)
+	conn, err := connect(ctx, tcp.Target{Addr: a.addr(), From: a.from, Poller: a.call.Poller}, a.limit)
 	a.end(conn, err)
 }
 
-func (a *attempt) end(conn *net.TCPConn, err error) {
+func (a *attempt) end(conn *tcp.Conn, err error) {
 	a.conn, a.took, a.result = conn, time.Since(a.start), ResultOf(err)
 	if err != nil {
 		a.err = failure(a.addr(), err)
@@ -68,8 +68,7 @@ func (a *attempt) report() {
 // settle ends an attempt that the caller does not get.
 func (a *attempt) settle() {
 	if a.conn != nil {
-		a.conn.SetLinger(0) // a reset, so that no port is kept for a connection that nobody used
-		a.conn.Close()
+		a.conn.Reset() // so that no port is kept for a connection that nobody used
 	}
 	var outcome balancer.Outcome
 	if a.tells() {

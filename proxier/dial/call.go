@@ -3,12 +3,12 @@ package dial
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"time"
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // What a search ends with that never came to an attempt, besides
@@ -31,6 +31,7 @@ type Call struct {
 	Client netip.Addr
 	Start  time.Time // of the connection: the attempts' times count from it
 	Retry  Retry
+	Poller *tcp.Poller // that of the client, which watches the endpoint's connection, too
 	// Picker is asked anew for each attempt: the endpoints may have changed
 	// meanwhile.
 	Picker func() balancer.Picker
@@ -53,7 +54,7 @@ type Call struct {
 
 // Result is what became of a search.
 type Result struct {
-	Conn *net.TCPConn // nil if it failed
+	Conn *tcp.Conn // nil if it failed
 	// Pick is the choice that led to Conn. Its Done is the caller's to call, as
 	// Leave is.
 	Pick    balancer.Pick

@@ -3,7 +3,6 @@ package dial
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // unreachable is an address that the namespace of the tests has no route to.
@@ -108,11 +108,11 @@ func TestWhatIsRetried(t *testing.T) {
 // busy machine takes.
 func hasty(d *Dialer, endpoint netip.AddrPort) {
 	inEarnest := d.connect
-	d.connect = func(ctx context.Context, from netip.Addr, to netip.AddrPort, limit time.Time) (*net.TCPConn, error) {
-		if to == endpoint {
+	d.connect = func(ctx context.Context, t tcp.Target, limit time.Time) (*tcp.Conn, error) {
+		if t.Addr == endpoint {
 			limit = time.Now().Add(100 * time.Millisecond)
 		}
-		return inEarnest(ctx, from, to, limit)
+		return inEarnest(ctx, t, limit)
 	}
 }
 
@@ -293,16 +293,12 @@ func TestSourceAndMark(t *testing.T) {
 	defer r.Conn.Close()
 	defer r.Leave()
 	defer r.Pick.Done(balancer.Outcome{})
-	if got := addrPort(r.Conn.LocalAddr()).Addr(); got != from || r.From != from {
+	if got := r.Conn.LocalAddr().Addr(); got != from || r.From != from {
 		t.Errorf("from %s, told %s", got, r.From)
 	}
-	raw, err := r.Conn.SyscallConn()
-	must(t, err)
-	must(t, raw.Control(func(fd uintptr) {
-		if mark, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK); err != nil || mark != 0x4000 {
-			t.Errorf("mark %#x, %v", mark, err)
-		}
-	}))
+	if mark, err := unix.GetsockoptInt(r.Conn.FD(), unix.SOL_SOCKET, unix.SO_MARK); err != nil || mark != 0x4000 {
+		t.Errorf("mark %#x, %v", mark, err)
+	}
 }
 
 // EPERM means a firewall when connecting. In preparing a socket it is our own

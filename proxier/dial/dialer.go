@@ -2,15 +2,13 @@ package dial
 
 import (
 	"context"
-	"errors"
-	"net"
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/transparent"
 )
 
@@ -26,7 +24,7 @@ type Dialer struct {
 }
 
 // connect makes one attempt, until limit.
-type connect func(ctx context.Context, from netip.Addr, to netip.AddrPort, limit time.Time) (*net.TCPConn, error)
+type connect func(ctx context.Context, t tcp.Target, limit time.Time) (*tcp.Conn, error)
 
 // New returns a Dialer whose sockets have a mark (SO_MARK, which takes
 // CAP_NET_ADMIN); 0 is none. It is closed when no search is to begin any more.
@@ -49,36 +47,22 @@ func (e setupError) Unwrap() error { return e.error }
 
 // dial connects from an address that need not be the node's; the zero Addr
 // leaves it to routing.
-func (d *Dialer) dial(ctx context.Context, from netip.Addr, to netip.AddrPort, limit time.Time) (*net.TCPConn, error) {
-	// Keep-alive stays at Go's default (15 s): it finds peers that are gone.
-	n := net.Dialer{Deadline: limit}
-	n.SetMultipathTCP(false) // MPTCP sockets cannot be spliced
-	if d.mark != 0 || from.IsValid() {
-		n.Control = func(_, _ string, c syscall.RawConn) error { return d.prepare(c, from) }
+func (d *Dialer) dial(ctx context.Context, t tcp.Target, limit time.Time) (*tcp.Conn, error) {
+	if d.mark != 0 || t.From.IsValid() {
+		t.Prepare = func(fd int) error { return d.prepare(fd, t.From) }
 	}
-	if from.IsValid() {
-		return n.DialTCP(ctx, "tcp", netip.AddrPortFrom(from, 0), to)
-	}
-	// DialTCP always binds, which takes a port that no connection to another endpoint
-	// can have then; connect(2) takes one per endpoint.
-	conn, err := n.DialContext(ctx, "tcp", to.String())
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.TCPConn), nil
+	return tcp.Connect(ctx, t, limit)
 }
 
 // prepare sets what a socket needs before it is bound.
-func (d *Dialer) prepare(c syscall.RawConn, from netip.Addr) (err error) {
-	controlErr := c.Control(func(fd uintptr) {
-		if d.mark != 0 {
-			err = os.NewSyscallError("setsockopt SO_MARK", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(d.mark)))
-		}
-		if err == nil && from.IsValid() {
-			err = transparent.Prepare(fd)
-		}
-	})
-	if err = errors.Join(controlErr, err); err != nil {
+func (d *Dialer) prepare(fd int, from netip.Addr) (err error) {
+	if d.mark != 0 {
+		err = os.NewSyscallError("setsockopt SO_MARK", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(d.mark)))
+	}
+	if err == nil && from.IsValid() {
+		err = transparent.Prepare(uintptr(fd))
+	}
+	if err != nil {
 		return setupError{err}
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/test/netns"
 )
 
@@ -28,6 +29,7 @@ const patience = 20 * time.Second
 // lab is a Service port with its endpoints, and all that is heard of them.
 type lab struct {
 	*testing.T
+	poller   *tcp.Poller
 	dialer   *Dialer
 	affinity balancer.AffinityResult // of each pick
 	rotate   bool                    // begin with another endpoint each time
@@ -45,7 +47,12 @@ type lab struct {
 // let in has left, and that nothing goes on in the background.
 func newLab(t *testing.T, endpoints ...netip.AddrPort) *lab {
 	t.Helper()
-	l := &lab{T: t, dialer: New(0), endpoints: endpoints,
+	return newLabWith(t, poller(t), endpoints...)
+}
+
+func newLabWith(t *testing.T, p *tcp.Poller, endpoints ...netip.AddrPort) *lab {
+	t.Helper()
+	l := &lab{T: t, dialer: New(0), poller: p, endpoints: endpoints,
 		outcomes: map[netip.AddrPort][]balancer.Outcome{}, reports: map[netip.AddrPort][]error{},
 		limits: map[netip.AddrPort]int{}, inside: map[netip.AddrPort]int{}}
 	t.Cleanup(func() {
@@ -73,11 +80,11 @@ func newLab(t *testing.T, endpoints ...netip.AddrPort) *lab {
 // [synctest].
 func newSilentLab(t *testing.T, endpoints int) *lab {
 	t.Helper()
-	l := newLab(t)
+	l := newLabWith(t, nil)
 	for i := range endpoints {
 		l.endpoints = append(l.endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)}), 80))
 	}
-	l.dialer.connect = func(ctx context.Context, _ netip.Addr, _ netip.AddrPort, limit time.Time) (*net.TCPConn, error) {
+	l.dialer.connect = func(ctx context.Context, _ tcp.Target, limit time.Time) (*tcp.Conn, error) {
 		ctx, cancel := context.WithDeadline(ctx, limit)
 		defer cancel()
 		<-ctx.Done()
@@ -133,7 +140,7 @@ func (l *lab) report(endpoint netip.AddrPort, err error) {
 }
 
 func (l *lab) call(r Retry) Call {
-	return Call{Client: netip.MustParseAddr("192.0.2.9"), Start: time.Now(), Retry: r,
+	return Call{Client: netip.MustParseAddr("192.0.2.9"), Start: time.Now(), Poller: l.poller, Retry: r,
 		Picker: func() balancer.Picker { return l }, Admit: l.admit, Report: l.report}
 }
 
@@ -147,11 +154,10 @@ func (l *lab) do(ctx context.Context, c Call) (Result, error) {
 		l.Fatalf("conn %v, error %v", r.Conn, err)
 	}
 	if err == nil {
-		if got := r.Conn.RemoteAddr().String(); got != r.Pick.Endpoint.Addr.String() {
-			l.Errorf("connected to %s, the pick says %s", got, r.Pick.Endpoint.Addr)
+		if peer, _ := unix.Getpeername(r.Conn.FD()); tcp.AddrPort(peer) != r.Pick.Endpoint.Addr {
+			l.Errorf("connected to %s, the pick says %s", tcp.AddrPort(peer), r.Pick.Endpoint.Addr)
 		}
-		r.Conn.SetLinger(0)
-		r.Conn.Close()
+		r.Conn.Reset()
 		r.Leave()
 		r.Pick.Done(balancer.Outcome{Connect: r.Connect})
 	}
@@ -319,4 +325,14 @@ func (l *lab) settled(endpoint netip.AddrPort, reports int) {
 		}
 		return nil
 	})
+}
+
+// poller watches the connections of a test, as long as that lasts.
+func poller(t testing.TB) *tcp.Poller {
+	p, err := tcp.NewPollers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p.Next()
 }

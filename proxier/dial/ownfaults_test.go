@@ -3,7 +3,6 @@ package dial
 import (
 	"context"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // noMoreFiles keeps this process from opening any file.
@@ -32,11 +32,11 @@ func noMoreFiles(t *testing.T) (restore func()) {
 func faulty(d *Dialer, errs ...error) {
 	inEarnest := d.connect
 	calls := 0
-	d.connect = func(ctx context.Context, from netip.Addr, to netip.AddrPort, limit time.Time) (*net.TCPConn, error) {
+	d.connect = func(ctx context.Context, t tcp.Target, limit time.Time) (*tcp.Conn, error) {
 		if calls++; calls <= len(errs) {
 			return nil, errs[calls-1]
 		}
-		return inEarnest(ctx, from, to, limit)
+		return inEarnest(ctx, t, limit)
 	}
 }
 

@@ -15,7 +15,10 @@ func (d *Dialer) Plain(ctx context.Context, network string, to netip.AddrPort) (
 	var n net.Dialer
 	n.SetMultipathTCP(false)
 	if d.mark != 0 {
-		n.Control = func(_, _ string, c syscall.RawConn) error { return d.prepare(c, netip.Addr{}) }
+		n.Control = func(_, _ string, c syscall.RawConn) (err error) {
+			failed := c.Control(func(fd uintptr) { err = d.prepare(int(fd), netip.Addr{}) })
+			return errors.Join(failed, err)
+		}
 	}
 	conn, err := n.DialContext(ctx, network, to.String())
 	if ours := (setupError{}); errors.As(err, &ours) {

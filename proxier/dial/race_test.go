@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // One of three endpoints is silent. Nobody waits until that times out, and that it
@@ -101,8 +101,8 @@ func TestTwoConnectAtOnce(t *testing.T) {
 		var both sync.WaitGroup
 		both.Add(2)
 		inEarnest := l.dialer.connect
-		l.dialer.connect = func(ctx context.Context, from netip.Addr, to netip.AddrPort, limit time.Time) (*net.TCPConn, error) {
-			conn, err := inEarnest(ctx, from, to, limit)
+		l.dialer.connect = func(ctx context.Context, t tcp.Target, limit time.Time) (*tcp.Conn, error) {
+			conn, err := inEarnest(ctx, t, limit)
 			both.Done()
 			both.Wait()
 			return conn, err
@@ -181,9 +181,9 @@ func TestFoundInTimeHeardLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 20 {
 			l := newSilentLab(t, 2)
-			l.dialer.connect = func(context.Context, netip.Addr, netip.AddrPort, time.Time) (*net.TCPConn, error) {
+			l.dialer.connect = func(context.Context, tcp.Target, time.Time) (*tcp.Conn, error) {
 				time.Sleep(100 * time.Millisecond)
-				return new(net.TCPConn), nil
+				return tcp.New(-1, nil), nil
 			}
 			c := l.call(Retry{Attempts: 2, Timeout: time.Second, Total: time.Second, On: Connect, Hedge: 50 * time.Millisecond})
 			picks := 0
@@ -208,7 +208,7 @@ func TestFoundInTimeHeardLate(t *testing.T) {
 // attempt begins.
 func TestNothingFollowsACancellation(t *testing.T) {
 	l := newLab(t, freeAddr(t), freeAddr(t))
-	l.dialer.connect = func(ctx context.Context, _ netip.Addr, _ netip.AddrPort, _ time.Time) (*net.TCPConn, error) {
+	l.dialer.connect = func(ctx context.Context, _ tcp.Target, _ time.Time) (*tcp.Conn, error) {
 		<-ctx.Done()
 		return nil, unix.ECONNREFUSED
 	}

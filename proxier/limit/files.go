@@ -4,13 +4,17 @@ import "golang.org/x/sys/unix"
 
 // What connections and listeners take of the files that a process may have open.
 const (
-	FilesPerConnection = 6 // two sockets and, while it splices, two pipes
+	FilesPerConnection = 2 // the two sockets
 	FilesPerListener   = 1 // its socket; those of UDP are also read from others, which are counted by themselves
+
+	// Pipes is how many bulk streams have a pipe at a time, which takes two files. Those
+	// beyond are moved without.
+	Pipes = 64
 
 	// Reserve is how many files are for everything else: connections to the API
 	// server, netlink, the pipes of iptables, health, metrics, the admin socket, logs,
-	// and Unjudged.
-	Reserve = 256
+	// attempts to connect beside the first, Unjudged, and Pipes.
+	Reserve = 256 + 2*Pipes
 
 	// Unjudged is how many connections may be accepted and neither be counted by
 	// Gate.Enter, which they are when it returns or asks its context when that is done,
@@ -48,8 +52,8 @@ func Free(listeners int) int { return Files() - Reserve - listeners*FilesPerList
 // RoomIn is how many connections fit into so many files. A sixteenth of them is for
 // those that wait, which have no file but the client's socket.
 //
-// Whatever the number, 16 connections fit. With 0 to 96 files they take up to 96 out
-// of the Reserve and leave 160 of it: a Service that answers few is better than one
+// Whatever the number, 16 connections fit. With 0 to 32 files they take up to 32 out
+// of the Reserve and leave 352 of it: a Service that answers few is better than one
 // that answers nobody. Less than 0 is a process that should have fewer listening
 // sockets, or none: one is to be opened only if half of the Reserve stays free.
 func RoomIn(files int) Room {

@@ -6,7 +6,8 @@
 // UDP are counted while they pass: a session may last for as long as it likes.
 //
 // Read record.go first, then reason.go for the words it may end with; fields.go
-// and sentence.go are its log line. Log (log.go) writes records from a bounded
+// and sentence.go are its log line, which Formatter (format.go, json.go, text.go)
+// writes without a detour. Log (log.go) writes records from a bounded
 // queue in a goroutine of its own: when nobody reads the log, records are
 // dropped and counted, and connections go on. Metrics (metrics.go, and
 // metrics_udp.go for what only UDP has) count per Service port.

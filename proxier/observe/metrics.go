@@ -19,11 +19,14 @@ type Metrics struct {
 	connect prometheus.Histogram
 
 	mu    sync.Mutex
-	ports map[portName]*PortMetrics
+	ports map[ServicePort]*PortMetrics
 }
 
-// portName has the values of the labels that all series of a port have.
-type portName struct{ namespace, service, port, protocol string }
+// ServicePort is whose connections and sessions are told of and counted.
+type ServicePort struct {
+	Namespace, Service, PortName string
+	Protocol                     string // tcp or udp
+}
 
 // The series of a port.
 var (
@@ -56,7 +59,7 @@ type lifetimes struct{ opened, active, closes *family }
 
 // NewMetrics registers the data path's metrics, and log's drop counter.
 func NewMetrics(registry prometheus.Registerer, log *Log) *Metrics {
-	m := &Metrics{ports: map[portName]*PortMetrics{}}
+	m := &Metrics{ports: map[ServicePort]*PortMetrics{}}
 	m.connect = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "usher_connect_duration_seconds",
 		Help:    "Time that successful attempts to connect to an endpoint took.",
@@ -92,7 +95,7 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 // for concurrent use where they do not say otherwise.
 type PortMetrics struct {
 	all *Metrics
-	portName
+	ServicePort
 
 	used     atomic.Bool // something has been sent to it
 	opens    atomic.Uint64
@@ -157,12 +160,12 @@ func (t *tally) add(of string) {
 
 // Port returns the metrics of a Service port. The protocol is tcp or udp.
 func (m *Metrics) Port(namespace, service, port, protocol string) *PortMetrics {
-	name := portName{namespace, service, port, protocol}
+	name := ServicePort{namespace, service, port, protocol}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.ports[name]
 	if p == nil {
-		p = &PortMetrics{all: m, portName: name}
+		p = &PortMetrics{all: m, ServicePort: name}
 		if protocol == udp {
 			p.udp = &udpMetrics{}
 		}
@@ -224,8 +227,8 @@ func (p *PortMetrics) NoAffinity() {
 func (p *PortMetrics) Forget() {
 	p.all.mu.Lock()
 	defer p.all.mu.Unlock()
-	if p.all.ports[p.portName] == p {
-		delete(p.all.ports, p.portName)
+	if p.all.ports[p.ServicePort] == p {
+		delete(p.all.ports, p.ServicePort)
 	}
 }
 

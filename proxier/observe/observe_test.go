@@ -38,7 +38,7 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 		t.Errorf("active %v", got)
 	}
 	r.Client, r.VIP = netip.MustParseAddrPort("10.0.0.9:5000"), netip.MustParseAddrPort("10.96.0.10:80")
-	r.Backend = balancer.Endpoint{Addr: netip.MustParseAddrPort("10.0.0.2:8080"), Pod: "shop/cart-2"}
+	r.SetBackend(balancer.Endpoint{Addr: netip.MustParseAddrPort("10.0.0.2:8080"), Pod: "shop/cart-2"})
 	r.Attempts = []Attempt{
 		{Backend: netip.MustParseAddrPort("10.0.0.1:8080"), Pod: "shop/cart-1", Result: BackendRefused, Errno: "ECONNREFUSED"},
 		{Backend: netip.MustParseAddrPort("10.0.0.2:8080"), Pod: "shop/cart-2", Result: OK, Duration: time.Millisecond},

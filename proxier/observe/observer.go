@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -40,12 +39,8 @@ func (o *Observer) Opened(port *PortMetrics) { port.opened() }
 // wrong.
 func (o *Observer) Record(port *PortMetrics, start time.Time) *Record {
 	return &Record{
-		ID:        fmt.Sprintf("%x-%d", o.boot, o.last.Add(1)),
-		Node:      o.node,
-		Start:     start,
-		Namespace: port.namespace, Service: port.service, PortName: port.port, Protocol: port.protocol,
+		by: o, number: o.last.Add(1), ServicePort: &port.ServicePort, Start: start,
 		Connect: -1, FirstByte: -1, FirstReply: -1, ClientCloseAt: -1, BackendCloseAt: -1,
-		ClientClose: CloseNone, BackendClose: CloseNone, SentClient: CloseNone, SentBackend: CloseNone,
 	}
 }
 

@@ -2,7 +2,9 @@ package observe
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
+	"unique"
 
 	"github.com/usher-proxy/usher/balancer"
 )
@@ -23,49 +25,65 @@ type Attempt struct {
 }
 
 // Close is how one side of a connection ended.
-type Close string
+type Close uint8
 
 // The ways to end. CloseLocal: usher ended it, not the peer.
 const (
-	CloseNone    Close = "none"
-	CloseFIN     Close = "fin"
-	CloseRST     Close = "rst"
-	CloseTimeout Close = "timeout"
-	CloseLocal   Close = "local"
+	CloseNone Close = iota
+	CloseFIN
+	CloseRST
+	CloseTimeout
+	CloseLocal
 )
+
+var closes = [...]string{CloseNone: "none", CloseFIN: "fin", CloseRST: "rst", CloseTimeout: "timeout", CloseLocal: "local"}
+
+// String is the word of the log.
+func (c Close) String() string {
+	if int(c) < len(closes) {
+		return closes[c]
+	}
+	return tooMany
+}
 
 // udp is the Protocol of a record, or of a Service port, that is about sessions.
 const udp = "udp"
 
 // Record is the story of one connection, or of one UDP session: the datagrams
 // between one client's address and port and one endpoint. One goroutine fills it
-// in at a time; after Observer.Closed nobody changes it any more.
+// in at a time; after Observer.Closed nobody changes it any more. Observer.Record
+// makes it.
+//
+// A connection has it for as long as it lives, so that its size matters: what many
+// records have in common they share.
 type Record struct {
-	ID    string
-	Node  string    // the own node
+	by     *Observer
+	number uint64 // among those of the Observer
+
+	*ServicePort
 	Start time.Time // when it was accepted; of a session: its first datagram
 
-	Namespace, Service, PortName string
-	Protocol                     string // tcp or udp
-	Family                       int    // 4 or 6
+	Client   netip.AddrPort
+	VIP      netip.AddrPort // what the client dialled
+	Listener netip.AddrPort // the local address that it was accepted on
+	backend  unique.Handle[balancer.Endpoint]
+	Balancer string
 
-	Client     netip.AddrPort
-	ClientKind string         // node, pod or external: where it is, seen from this node
-	VIP        netip.AddrPort // what the client dialled
-	VIPKind    string         // cluster, node_port, external or load_balancer
-	Listener   netip.AddrPort // the local address that it was accepted on
-
-	Backend   balancer.Endpoint // the endpoint that was connected to, zero if none
-	LocalPort uint16            // our source port towards it
-	Source    string            // client or node: whose address it sees
-	SourceWhy string            // why it sees the node's: not_promised, off, or an obstacle (package transparent)
-	Balancer  string
-	Affinity  string // hit, new or broken: what session affinity had to do with the choice; empty: none
-	Set       string // cluster or local: which endpoints were eligible for the client
-	Eligible  int    // how many these were when it was accepted
+	ClientKind Word  // node, pod or external: where it is, seen from this node
+	VIPKind    Word  // cluster, node_port, external or load_balancer
+	Source     Word  // client or node: whose address the endpoint sees
+	SourceWhy  Word  // why it sees the node's: not_promised, off, or an obstacle (package transparent)
+	Affinity   Word  // hit, new or broken: what session affinity had to do with the choice; empty: none
+	Set        Word  // cluster or local: which endpoints were eligible for the client
+	Family     uint8 // 4 or 6
+	// How each side ended, and what usher sent to it. Of connections only.
+	ClientClose, BackendClose Close
+	SentClient, SentBackend   Close
+	LocalPort                 uint16 // our source port towards the endpoint
+	Eligible                  int32  // how many endpoints there were when it was accepted
 	// ServiceActive and GlobalActive are the connections being served when it
 	// was accepted, itself included: of its Service port, and in all. 0: unknown.
-	ServiceActive, GlobalActive int
+	ServiceActive, GlobalActive int32
 	// Attempts to connect, the one that succeeded is the last. A UDP session has
 	// none of its own, as connecting sends nothing: there they are the endpoints
 	// that had refused the client's datagrams before.
@@ -92,11 +110,35 @@ type Record struct {
 	Connect time.Duration // of the attempt that succeeded, -1 if none did
 	// FirstByte is when the client sent something first; -1 is never.
 	FirstByte time.Duration
-	// How each side ended and when, since the start; -1 is never.
-	ClientClose, BackendClose     Close
+	// When each side ended, since the start; -1 is never.
 	ClientCloseAt, BackendCloseAt time.Duration
-	// What usher sent to each side.
-	SentClient, SentBackend Close
+}
+
+// ID tells the record apart from all others of the node.
+func (r *Record) ID() string { return string(r.appendID(nil)) }
+
+func (r *Record) appendID(b []byte) []byte {
+	b = strconv.AppendInt(b, r.by.boot, 16)
+	return strconv.AppendUint(append(b, '-'), r.number, 10)
+}
+
+// Node is the own node.
+func (r *Record) Node() string { return r.by.node }
+
+// Backend is the endpoint that was connected to, the zero Endpoint if there is none.
+func (r *Record) Backend() balancer.Endpoint {
+	if r.hasBackend() {
+		return r.backend.Value()
+	}
+	return balancer.Endpoint{}
+}
+
+// SetBackend sets the endpoint that was connected to.
+func (r *Record) SetBackend(e balancer.Endpoint) {
+	r.backend = unique.Handle[balancer.Endpoint]{}
+	if e.Addr.IsValid() {
+		r.backend = unique.Make(e)
+	}
 }
 
 // Trouble says whether the client may have missed something. That is so unless

@@ -1,92 +1,118 @@
 package observe
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
+	"strconv"
 )
 
 // Sentence tells the record in one plain sentence.
 func (r *Record) Sentence() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "%s/%s", r.Namespace, r.Service)
+	var room [256]byte
+	s := append(room[:0], r.Namespace...)
+	s = append(s, '/')
+	s = append(s, r.Service...)
 	if r.PortName != "" {
-		fmt.Fprintf(&s, ":%s", r.PortName)
+		s = append(s, ':')
+		s = append(s, r.PortName...)
 	}
-	if r.Backend.Addr.IsValid() {
-		fmt.Fprintf(&s, " %s %s", r.verb(), name(r.Backend.Pod, r.Backend.Addr))
+	if r.hasBackend() {
+		s = append(s, r.verb()...)
+		s = appendName(s, r.Backend().Pod, r.Backend().Addr)
 	}
 	if r.Protocol == udp {
-		fmt.Fprintf(&s, " (%s)", r.datagrams())
+		s = r.appendDatagrams(s)
 	}
-	if r.Backend.Addr.IsValid() {
-		s.WriteString(r.failures())
+	if r.hasBackend() {
+		s = r.appendFailures(s)
 	}
-	fmt.Fprintf(&s, ": %s", r.Reason.Text())
-	return s.String()
+	s = append(s, ": "...)
+	s = append(s, r.Reason.Text()...)
+	return string(s)
 }
 
 // verb is what the Service was by the endpoint. A UDP endpoint that has never
 // answered cannot be said to have served: many addresses take datagrams.
 func (r *Record) verb() string {
 	if r.Protocol == udp && !r.answered() {
-		return "passed to"
+		return " passed to "
 	}
-	return "served by"
+	return " served by "
 }
 
-// datagrams counts those of a session.
-func (r *Record) datagrams() string {
-	words := plural(r.DatagramsIn, "datagram") + " in, "
+// appendDatagrams counts those of a session.
+func (r *Record) appendDatagrams(s []byte) []byte {
+	s = append(s, " ("...)
+	s = appendCount(s, r.DatagramsIn, "datagram")
+	s = append(s, " in, "...)
 	if r.answered() {
-		words += fmt.Sprintf("%d out", r.DatagramsOut)
+		s = strconv.AppendInt(s, r.DatagramsOut, 10)
+		s = append(s, " out"...)
 	} else {
-		words += "never answered"
+		s = append(s, "never answered"...)
 	}
 	if r.Dropped > 0 {
-		words += fmt.Sprintf(", %d dropped", r.Dropped)
+		s = append(s, ", "...)
+		s = strconv.AppendInt(s, r.Dropped, 10)
+		s = append(s, " dropped"...)
 	}
-	return words
+	return append(s, ')')
 }
 
-// failures tells the attempts before the one that succeeded.
-func (r *Record) failures() string {
-	failed := slices.DeleteFunc(slices.Clone(r.Attempts), func(a Attempt) bool { return !a.failed() })
-	if len(failed) == 0 {
-		return ""
+// appendFailures tells the attempts before the one that succeeded.
+func (r *Record) appendFailures(s []byte) []byte {
+	var first *Attempt
+	n := int64(0)
+	for i := range r.Attempts {
+		a := &r.Attempts[i]
+		if !a.failed() {
+			continue
+		}
+		if n++; n == 1 {
+			first = a
+		}
 	}
-	first := failed[0]
-	words := fmt.Sprintf(" after %s on %s (%s)", plural(int64(len(failed)), "failed attempt"), name(first.Pod, first.Backend), first.why())
-	if len(failed) > 1 {
-		words += " and others"
+	if n == 0 {
+		return s
 	}
-	return words
+	s = append(s, " after "...)
+	s = appendCount(s, n, "failed attempt")
+	s = append(s, " on "...)
+	s = appendName(s, first.Pod, first.Backend)
+	s = append(s, " ("...)
+	s = append(s, first.why()...)
+	s = append(s, ')')
+	if n > 1 {
+		s = append(s, " and others"...)
+	}
+	return s
 }
 
 // failed says whether the attempt speaks against its endpoint, or against usher.
-func (a Attempt) failed() bool {
+func (a *Attempt) failed() bool {
 	return a.Result != OK && a.Result != Superseded && a.Result != Abandoned
 }
 
 // why is the kernel's name of the error, or what usher calls it.
-func (a Attempt) why() string {
+func (a *Attempt) why() string {
 	if a.Errno != "" {
 		return a.Errno
 	}
 	return string(a.Result)
 }
 
-func plural(n int64, what string) string {
-	if n == 1 {
-		return "1 " + what
+func appendCount(s []byte, n int64, what string) []byte {
+	s = strconv.AppendInt(s, n, 10)
+	s = append(s, ' ')
+	s = append(s, what...)
+	if n != 1 {
+		s = append(s, 's')
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return s
 }
 
-func name(pod string, addr netip.AddrPort) string {
+func appendName(s []byte, pod string, addr netip.AddrPort) []byte {
 	if pod != "" {
-		return pod
+		return append(s, pod...)
 	}
-	return addr.String()
+	return appendAddrPort(s, addr)
 }

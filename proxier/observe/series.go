@@ -58,7 +58,7 @@ type scrape struct {
 
 func (p *PortMetrics) scrape(to chan<- prometheus.Metric) *scrape {
 	return &scrape{to, []*dto.LabelPair{
-		label("namespace", p.namespace), label("port_name", p.port), label("protocol", p.protocol), label("service", p.service),
+		label("namespace", p.Namespace), label("port_name", p.PortName), label("protocol", p.Protocol), label("service", p.Service),
 	}}
 }
 

@@ -26,7 +26,7 @@ func dns(o *Observer, m *Metrics) (*PortMetrics, *Record) {
 	port.Datagrams(0, 0, 2, 300)
 	r := o.Record(port, start)
 	r.Client, r.VIP = netip.MustParseAddrPort("10.244.0.9:5000"), netip.MustParseAddrPort("10.96.0.10:53")
-	r.Backend = balancer.Endpoint{Addr: netip.MustParseAddrPort("10.244.0.2:53"), Pod: "kube-system/coredns-1"}
+	r.SetBackend(balancer.Endpoint{Addr: netip.MustParseAddrPort("10.244.0.2:53"), Pod: "kube-system/coredns-1"})
 	r.DatagramsIn, r.BytesIn, r.DatagramsOut, r.BytesOut = 2, 80, 2, 300
 	r.Reason, r.FirstReply = Idle, 1500*time.Microsecond
 	return port, r
@@ -150,7 +150,7 @@ func TestOnlyTroubleIsAWarning(t *testing.T) {
 			"served by kube-system/coredns-1 (2 datagrams in, 2 out): the endpoint refused"},
 		{ends(BackendRefused, never, func(r *Record) { r.DatagramsIn = 1 }), "warning",
 			"passed to kube-system/coredns-1 (1 datagram in, never answered): the endpoint refused"},
-		{ends(OutOfFiles, never, func(r *Record) { r.Backend = balancer.Endpoint{} }), "warning",
+		{ends(OutOfFiles, never, func(r *Record) { r.SetBackend(balancer.Endpoint{}) }), "warning",
 			"(2 datagrams in, never answered): usher is out of file descriptors"},
 		{ends(Idle, func(r *Record) {
 			r.Attempts = []Attempt{{Backend: netip.MustParseAddrPort("10.244.0.3:53"), Result: BackendRefused, Errno: "ECONNREFUSED"}}
@@ -191,7 +191,7 @@ func TestSessionTellsWhoRefusedBefore(t *testing.T) {
 	port, r := dns(o, m)
 	r.Attempts = []Attempt{{Backend: netip.MustParseAddrPort("10.244.0.3:53"), Result: BackendRefused}, {Result: OK}}
 	o.Closed(port, r)
-	if f := r.Fields(); f["attempts_total"] != 2 || !strings.HasPrefix(f["attempts"].(attempts).String(), "10.244.0.3:53=backend_refused") {
+	if f := r.Fields(); f["attempts_total"] != int64(2) || !strings.HasPrefix(f["attempts"].(attempts).String(), "10.244.0.3:53=backend_refused") {
 		t.Errorf("attempts %v of %v", f["attempts"], f["attempts_total"])
 	}
 	if n := testutil.CollectAndCount(m, "usher_connect_attempts_total", "usher_retries_total"); n != 0 {
@@ -370,7 +370,7 @@ func TestRecordMadeAtTheEnd(t *testing.T) {
 	start := time.Now().Add(-time.Minute)
 	o.Opened(port)
 	r := o.Record(port, start)
-	if r.Start != start || r.Protocol != "udp" || r.FirstReply != -1 || r.ID == o.Record(port, start).ID {
+	if r.Start != start || r.Protocol != "udp" || r.FirstReply != -1 || r.ID() == o.Record(port, start).ID() {
 		t.Errorf("%+v", r)
 	}
 	o.Closed(port, r)

@@ -292,7 +292,7 @@ func TestFiles(t *testing.T) {
 	for _, c := range []struct {
 		most, listeners int
 		level           Level
-	}{{1024, 2000, Fail}, {65536, 2000, OK}, {8192, 2000, Warn}, {1024, 20, Warn}, {1 << 20, 40000, OK}, {20000, 20000, Fail}} {
+	}{{1024, 2000, Fail}, {65536, 2000, OK}, {8192, 2000, OK}, {4096, 2000, Warn}, {1024, 20, Warn}, {1 << 20, 40000, OK}, {20000, 20000, Fail}} {
 		if r := judgeFiles(c.most, c.listeners, "S"); r.Level != c.level {
 			t.Errorf("%d files for %d listeners: %+v, want %s", c.most, c.listeners, r, c.level)
 		}

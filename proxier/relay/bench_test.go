@@ -11,30 +11,27 @@ import (
 // BenchmarkConnection relays connections of one byte each way, one after the
 // other. cpu-us/op is that of the whole process, the two peers included.
 func BenchmarkConnection(b *testing.B) {
-	b.Run("plain", func(b *testing.B) { benchmark(b, func(*Relay) {}) })
-	b.Run("held", func(b *testing.B) { benchmark(b, func(r *Relay) { r.AwaitAnswer() }) })
+	b.Run("plain", func(b *testing.B) { benchmark(b, Settings{HalfClose: time.Minute}) })
+	b.Run("held", func(b *testing.B) { benchmark(b, Settings{HalfClose: time.Minute, Hold: true}) })
 }
 
-func benchmark(b *testing.B, prepare func(*Relay)) {
+func benchmark(b *testing.B, settings Settings) {
 	front, back := listen(b), listen(b)
 	one := make([]byte, 1)
 	before := cpu(b)
 	for b.Loop() {
 		client, ours := connect(b, front)
 		theirs, backend := connect(b, back)
-		done := make(chan Result, 1)
-		go func() {
-			r := New(ours, theirs, time.Minute)
-			prepare(r)
-			done <- r.Run()
-		}()
+		s := &scene{result: make(chan Result, 1), took: make(chan time.Duration, 1)}
+		s.relay = New(adopt(b, ours), adopt(b, theirs), settings, s)
+		s.relay.Start()
 		client.Write(one)
 		io.ReadFull(backend, one)
 		backend.Write(one)
 		io.ReadFull(client, one)
 		client.Close()
 		backend.Close()
-		if res := <-done; res.In != 1 || res.Out != 1 {
+		if res := <-s.result; res.In != 1 || res.Out != 1 {
 			b.Fatalf("result %+v", res)
 		}
 	}

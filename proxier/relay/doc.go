@@ -1,30 +1,34 @@
 // Package relay moves the bytes of one connection between client and endpoint.
 //
-// Each direction is one io.Copy between two bare *net.TCPConn, which the
-// runtime turns into splice(2): the bytes never enter user space. What one peer
-// does is done to the other: a FIN becomes a half-close, a reset becomes a reset
-// once everything read before it has been delivered.
+// A [Relay] has two flows, one for each direction. A flow that has nothing to move rests:
+// it has no goroutine, no buffer and no pipe, only its two sockets at a poller (package
+// tcp). When bytes come the poller wakes it up, and io.Copy moves them until it would have
+// to wait, for more of them or for room (flow.go).
 //
-// Before it copies, a direction waits for its first byte without taking it
-// (first.go). So the time of it is known, and a connection on which nothing was
-// sent yet needs no pipe.
+// What comes in small amounts goes through a buffer, in the poller itself. After two full
+// buffers the flow gets a goroutine of its own, and a pipe: splice(2) moves the rest
+// without copying it, and others of the poller do not wait for that (copy.go, splice.go).
+// What was read and cannot be written yet is kept until there is room.
 //
-// Run owns both connections and has closed them when it returns.
+// What one peer does is done to the other: a FIN becomes a half-close, a reset becomes a
+// reset once everything read before it has been delivered (relay.go, end.go). The owner is
+// told of the end, and of the first byte of an answer.
 //
 // # Replay
 //
 // Usually an endpoint that ends the connection without an answer ends it for
-// the client, too. With AwaitAnswer the client may get another endpoint:
+// the client, too. With Settings.Hold the client may get another endpoint:
 //
-//	r := relay.New(client, backend, halfClose)
-//	for err := r.AwaitAnswer(); err != nil; err = r.AwaitAnswer() {
+//	func (o *owner) EndedEarly(e *relay.EarlyEnd) { go o.replay() }
+//
+//	func (o *owner) replay() {
 //		another := connect() // and write the PROXY protocol header, if any
 //		if another == nil {
-//			break // the client gets what it would have got without replay
+//			o.relay.GiveUp() // the client gets what it would have got without replay
+//			return
 //		}
-//		r.Replay(another)
+//		o.relay.Replay(another)
 //	}
-//	result := r.Run()
 //
 // Until the backend's first byte the bytes of the client are not only sent but
 // held, up to HoldLimit (hold.go). A backend that resets or closes its side

@@ -1,8 +1,9 @@
 package relay
 
 import (
-	"net"
 	"sync"
+
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // HoldLimit is how many bytes of the client are held, to be sent again, until a
@@ -12,40 +13,29 @@ const HoldLimit = 64 << 10
 // hold is what the client has sent while no backend has answered yet. Relay.mu
 // guards it.
 type hold struct {
-	data  []byte // nil until the client's first byte, and when it was let go
-	sent  int    // so many bytes of it were sent to the backend
-	inUse bool   // data is being sent
-	over  bool   // nothing more is held: data goes as soon as it is sent
-	lost  error  // sending failed, while the backend may still have answered
+	data []byte // nil until the client's first byte
+	sent int    // so many bytes of it were sent to the backend
+	lost error  // sending failed, while the backend may still have answered
 }
 
 // unsent is what is still to be sent to the backend.
-func (h *hold) unsent() []byte {
-	if h.data == nil {
-		return nil
-	}
-	return h.data[h.sent:]
-}
+func (h *hold) unsent() []byte { return h.data[h.sent:] }
 
-// fill takes what conn has, of which a byte is known to be there: it never
-// waits. If it fails, whoever awaits the next byte learns why.
-func (h *hold) fill(conn *net.TCPConn) {
+// fill takes what conn has, as far as there is room.
+func (h *hold) fill(conn *tcp.Conn) error {
 	if len(h.data) == cap(h.data) {
 		h.data = grow(h.data)
 	}
-	n, _ := conn.Read(h.data[len(h.data):cap(h.data)])
-	h.data = h.data[:len(h.data)+n]
+	n, err := conn.Read(h.data[len(h.data):cap(h.data)])
+	if len(h.data)+n == 0 {
+		h.free() // nothing came, and nothing needs a buffer
+	} else {
+		h.data = h.data[:len(h.data)+n]
+	}
+	return err
 }
 
 func (h *hold) full() bool { return len(h.data) == HoldLimit }
-
-// letGo ends the holding. What was not sent yet is kept until it is.
-func (h *hold) letGo() {
-	h.over = true
-	if !h.inUse && len(h.unsent()) == 0 {
-		h.free()
-	}
-}
 
 func (h *hold) free() {
 	recycle(h.data)

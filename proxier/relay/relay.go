@@ -2,14 +2,13 @@ package relay
 
 import (
 	"errors"
-	"io"
-	"net"
-	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // Result is what a relay has to tell.
@@ -28,222 +27,284 @@ type Side struct {
 	Sent  observe.Close // what was sent to it
 }
 
-// Relay moves bytes between two connections until both sides are done.
-type Relay struct {
-	// OnAnswer, if not nil, is told when a backend's first byte comes: how long
-	// after the client's first byte, or after the relay with that backend began if
-	// that was later. It is called at most once, and must not block.
-	OnAnswer func(took time.Duration)
+// Owner is told what becomes of a relay. It is called by a poller, or by whoever has
+// caused what it is told of, and must not block.
+type Owner interface {
+	// Answered tells when a backend's first byte comes: how long after the client's
+	// first byte, or after the relay with that backend began if that was later. It is
+	// called at most once.
+	Answered(took time.Duration)
+	// EndedEarly tells that a backend has ended a connection that is held without an
+	// answer. The relay rests until Replay or GiveUp.
+	EndedEarly(*EarlyEnd)
+	// Ended is the last call. Both connections are closed.
+	Ended(Result)
+}
 
-	client, backend *side
+// Settings are how a relay is to be.
+type Settings struct {
+	// HalfClose is for how long one side may be silent after the other one has sent
+	// its FIN; the connection ends after twice as long at most.
+	HalfClose time.Duration
+	// Hold keeps what the client sends until a backend answers, for Replay.
+	Hold bool
+}
+
+// Relay moves bytes between two connections until both sides are done. It is safe for
+// concurrent use.
+type Relay struct {
+	owner           Owner
+	client, backend side
+	up, down        flow // from the client, and to it
 	halfClose       time.Duration
 	stalled, prompt time.Duration
-	aborted         chan struct{} // closed by Abort
-
-	// These belong to the goroutine that calls Run.
-	upstream chan struct{} // closed when the client's direction has ended, nil while it does not run
-	in       int64         // bytes that it has moved
-	answer   *arrival      // what AwaitAnswer has found, nil if it was not asked
-	early    *EarlyEnd     // that this was an early end
+	holding         atomic.Bool // hold is in use
 
 	mu       sync.Mutex
 	begun    time.Time
-	hold     *hold          // nil if nothing was ever held
-	recalled bool           // the client's direction is to end, for a replay
+	open     int            // flows that have not ended, and calls that use the connections, as Start will
+	aborted  chan struct{}  // closed by Abort, nil if nobody waits for that
+	isOver   bool           // Abort was called
+	hold     *hold          // nil if nothing is held
+	early    *EarlyEnd      // the relay rests until Replay or GiveUp
 	reason   observe.Reason // empty while nothing has gone wrong
 	errno    error
 	watchdog *time.Timer // nil while both sides are open
 }
 
-// side is one of the two connections. Relay.mu guards all but conn.
+// side is one of the two connections. Relay.mu guards what is embedded.
 type side struct {
-	conn *net.TCPConn
+	conn   *tcp.Conn
+	ending atomic.Bool // its end has come, perhaps with bytes before it
+	over   atomic.Bool // in both directions
 	Side
-	gone, reset observe.Reason // what it is called when this side causes the end
 }
 
-// New prepares a relay. After one side has sent its FIN, the other one may be
-// silent for halfClose, and at most twice as long, before the connection ends.
-func New(client, backend *net.TCPConn, halfClose time.Duration) *Relay {
-	return &Relay{
-		client:    &side{conn: client, Side: open, gone: observe.ClientGone, reset: observe.ClientReset},
-		backend:   newBackend(backend),
-		halfClose: halfClose,
-		stalled:   stalled,
-		prompt:    prompt,
-		aborted:   make(chan struct{}),
+// stalled is how long a peer may acknowledge nothing of what the other one sent
+// before its reset.
+const stalled = 10 * time.Second
+
+// New prepares a relay, which owns both connections from Start on.
+func New(client, backend *tcp.Conn, s Settings, owner Owner) *Relay {
+	r := &Relay{owner: owner, halfClose: s.HalfClose, stalled: stalled, prompt: prompt, open: 3}
+	r.client.conn, r.client.Side = client, open
+	r.backend.conn, r.backend.Side = backend, open
+	r.up.between(r, &r.client, &r.backend)
+	r.down.between(r, &r.backend, &r.client)
+	if s.Hold {
+		r.hold = &hold{}
+		r.holding.Store(true)
 	}
-}
-
-func newBackend(conn *net.TCPConn) *side {
-	return &side{conn: conn, Side: open, gone: observe.BackendGone, reset: observe.BackendReset}
+	return r
 }
 
 // open is a side that has done nothing yet.
 var open = Side{Close: observe.CloseNone, Sent: observe.CloseNone}
 
-// Run relays until both directions have ended, and closes both connections.
-func (r *Relay) Run() Result {
-	r.letGo()
-	if r.answer != nil && r.upstream == nil {
-		r.checkClient()
-	}
-	var out int64
-	if r.answer == nil {
-		r.start()
-		out = r.copy(r.client, r.backend)
-	} else {
-		out = r.rest(r.client, r.backend, *r.answer)
-	}
-	if r.upstream == nil { // recalled for a replay that was not to be
-		r.start()
-	}
-	<-r.upstream
-	return r.end(out)
-}
-
-// start begins to copy from the client, in a goroutine of its own.
-func (r *Relay) start() {
-	r.mu.Lock()
+// Start begins to relay.
+func (r *Relay) Start() {
 	r.begun = time.Now()
-	move := r.copy
-	if r.hold != nil {
-		move = r.copyHeld
-	}
-	r.mu.Unlock()
-	upstream := make(chan struct{})
-	r.upstream = upstream
-	go func() {
-		defer close(upstream)
-		r.in = move(r.backend, r.client)
-	}()
+	r.up.wake(byRead) // most clients have sent their request by now
+	r.watchBoth()
+	r.unuse()
 }
 
-// end closes both connections after both directions have ended. An Abort from
-// now on only makes it faster.
-func (r *Relay) end(out int64) Result {
-	res := Result{In: r.in, Out: out}
+// watchBoth has the pollers call from now on. The caller uses the connections.
+func (r *Relay) watchBoth() {
+	err := errors.Join(r.client.conn.Watch((*ofClient)(r)), r.backend.conn.Watch((*ofBackend)(r)))
 	r.mu.Lock()
-	r.unwatch()
-	if r.hold != nil {
-		r.hold.free()
+	if err != nil && r.reason == "" {
+		r.blame(&r.client, err)
 	}
-	res.Reason, res.Errno = r.reason, r.errno
+	stopped := r.reason != ""
 	r.mu.Unlock()
-	if res.Reason == "" {
-		res.Reason = observe.OK
+	if stopped {
+		r.wakeBoth()
 	}
-	r.close(r.client, res)
-	r.close(r.backend, res)
-	res.Client, res.Backend = r.client.Side, r.backend.Side
-	return res
 }
 
-// Abort ends the relay at once with resets to both sides. It may be called from
-// any goroutine, also after Run has returned.
+// ofClient and ofBackend are what pollers call.
+type (
+	ofClient  Relay
+	ofBackend Relay
+)
+
+func (r *ofClient) Ready(_ *tcp.Poller, e tcp.Events) {
+	(*Relay)(r).ready(&r.client, &r.up, &r.down, e)
+}
+func (r *ofBackend) Ready(_ *tcp.Poller, e tcp.Events) {
+	(*Relay)(r).ready(&r.backend, &r.down, &r.up, e)
+}
+
+// ready is called when something may be done with a side.
+func (r *Relay) ready(s *side, from, to *flow, e tcp.Events) {
+	if e.Ending() {
+		s.ending.Store(true)
+	}
+	if e.Over() {
+		s.over.Store(true)
+		if from.state.Load() == stuck {
+			r.hungUp(s)
+		}
+	}
+	if e.Writable() {
+		to.wake(byWrite)
+	}
+	if e.Readable() {
+		from.wake(byRead)
+	}
+}
+
+// hungUp is called when a side is over while what it has sent has yet to be written. Its
+// end is not read before that.
+func (r *Relay) hungUp(s *side) {
+	r.mu.Lock()
+	if r.reason == "" && r.early == nil {
+		if err := s.conn.Err(); err != nil {
+			r.blame(s, err)
+		}
+	}
+	failed := r.reason != ""
+	r.mu.Unlock()
+	if failed {
+		r.opposite(s).wake(byOther)
+	}
+}
+
+// opposite is the flow to a side.
+func (r *Relay) opposite(s *side) *flow {
+	if s == &r.client {
+		return &r.down
+	}
+	return &r.up
+}
+
+// Moved are the bytes that were moved so far, from the client and to it.
+func (r *Relay) Moved() (in, out int64) { return r.up.moved.Load(), r.down.moved.Load() }
+
+// unuse is called when a flow has ended, or a call that has kept both connections open.
+// The last one closes them.
+func (r *Relay) unuse() {
+	r.mu.Lock()
+	r.open--
+	last := r.open == 0
+	r.mu.Unlock()
+	if last {
+		r.end()
+	}
+}
+
+// Abort ends the relay at once with resets to both sides. It may be called at any time,
+// also after its end. After Start the owner may hear of the end before Abort returns.
 func (r *Relay) Abort(reason observe.Reason) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.isAborted() {
+	if r.isOver {
+		r.mu.Unlock()
 		return
 	}
-	close(r.aborted)
+	r.isOver = true
+	if r.aborted != nil {
+		close(r.aborted)
+	}
 	if r.reason == "" {
 		r.reason = reason
 	}
-	r.interrupt()
+	r.stop()
+	r.mu.Unlock()
+	r.wakeBoth()
 }
 
-// isAborted needs r.mu, so that a caller cannot miss an Abort.
-func (r *Relay) isAborted() bool {
-	select {
-	case <-r.aborted:
-		return true
-	default:
-		return false
-	}
+// stop ends both flows when they are woken up. The caller holds r.mu.
+func (r *Relay) stop() {
+	r.up.stopped.Store(true)
+	r.down.stopped.Store(true)
 }
 
-// interrupt ends whatever either copy waits for.
-func (r *Relay) interrupt() {
-	r.client.conn.SetDeadline(past)
-	r.backend.conn.SetDeadline(past)
+func (r *Relay) wakeBoth() {
+	r.up.wake(byOther)
+	r.down.wake(byOther)
 }
 
-var past = time.Unix(1, 0)
-
-// copy moves one direction to its end and returns the bytes moved.
-func (r *Relay) copy(dst, src *side) int64 {
-	return r.rest(dst, src, r.await(src))
-}
-
-// rest is copy after the first byte of src has come, or its end.
-func (r *Relay) rest(dst, src *side, first arrival) (n int64) {
-	at, err := src, first.err
-	if first.byte {
-		if n, err = io.Copy(dst.conn, src.conn); err != nil {
-			at = culprit(dst, src, err)
-		}
-	}
-	if err != nil {
-		r.failed(at, err)
-	} else {
-		r.ended(dst, src)
-	}
-	return n
-}
-
-// ended is called when everything that src will ever send has been moved to
-// dst: src has sent its FIN, which is passed on.
-func (r *Relay) ended(dst, src *side) {
+// noteFirst keeps when the first byte of a side came, and tells of the backend's.
+func (r *Relay) noteFirst(s *side) {
+	now := time.Now()
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	s.First = now
+	asked := r.begun
+	if r.client.First.After(asked) {
+		asked = r.client.First
+	}
+	r.mu.Unlock()
+	if s == &r.backend {
+		// A client that is served first has asked for nothing: never negative.
+		r.owner.Answered(max(0, now.Sub(asked)))
+	}
+}
+
+// ended is called when everything that a side will ever send has been moved: it has sent
+// its FIN, which is passed on.
+func (r *Relay) ended(f *flow) {
+	r.mu.Lock()
+	r.passFIN(f)
+	failed := r.reason != ""
+	r.mu.Unlock()
+	if failed {
+		r.wakeBoth()
+	}
+}
+
+// passFIN needs r.mu.
+func (r *Relay) passFIN(f *flow) {
 	if r.reason != "" {
 		return
 	}
-	if r.looksReset(src) {
-		r.blame(src, syscall.ECONNRESET)
+	back := r.opposite(f.src)
+	if (f.src.over.Load() || back.isMoving()) && looksReset(f.src) {
+		r.blame(f.src, syscall.ECONNRESET)
 		return
 	}
-	if src.Close == observe.CloseNone { // else it was passed on to another backend before
-		src.Close, src.At = observe.CloseFIN, time.Now()
+	if f.src.Close == observe.CloseNone { // else it was passed on to another backend before
+		f.src.Close, f.src.At = observe.CloseFIN, time.Now()
 	}
-	dst.conn.CloseWrite()
-	dst.Sent = observe.CloseFIN
-	if dst.Close == observe.CloseNone {
+	f.dst.Sent = observe.CloseFIN
+	if f.dst.Close == observe.CloseFIN && back.state.Load() == over {
+		return // both sides are closed in a moment, which sends it
+	}
+	f.dst.conn.CloseWrite()
+	if f.dst.Close == observe.CloseNone {
 		r.watch(r.halfClose, observe.HalfCloseTimeout)
 	}
 }
 
-// looksReset tells a reset from a FIN: it looks the same to a read when a write
-// was told of it first. The caller holds r.mu.
-func (r *Relay) looksReset(s *side) bool {
-	return s.Sent == observe.CloseNone && isClosed(s.conn)
-}
+// looksReset tells a reset from a FIN: it looks the same to a read when a write was told
+// of it first.
+func looksReset(s *side) bool { return s.Sent == observe.CloseNone && s.conn.Closed() }
 
-// watch ends the relay when no byte has been moved for a whole interval. The
-// caller holds r.mu. A read deadline would not do: a peer that reads nothing
-// blocks the write, and a write deadline would lose what is in the pipe.
+// watch ends the relay when no byte has been moved for a whole interval, or two. The caller
+// holds r.mu.
 func (r *Relay) watch(interval time.Duration, reason observe.Reason) {
 	r.unwatch()
 	var watchdog *time.Timer
-	before := r.moved()
+	in, out := r.Moved()
+	before := 2 * (in + out) // if peers have taken all of it, and most have
 	watchdog = time.AfterFunc(interval, func() {
 		r.mu.Lock()
-		defer r.mu.Unlock()
 		if r.watchdog != watchdog {
+			r.mu.Unlock()
 			return // replaced, or over
 		}
-		now := r.moved()
-		if now != before {
+		if now := r.progress(); now != before {
 			before = now
 			watchdog.Reset(interval)
+			r.mu.Unlock()
 			return
 		}
 		if r.reason == "" {
 			r.reason = reason
 		}
-		r.interrupt()
+		r.stop()
+		r.mu.Unlock()
+		r.wakeBoth()
 	})
 	r.watchdog = watchdog
 }
@@ -255,44 +316,54 @@ func (r *Relay) unwatch() {
 	}
 }
 
-// moved counts the bytes that have come from and gone to both sides.
-func (r *Relay) moved() uint64 { return moved(r.client.conn) + moved(r.backend.conn) }
-
-// failed is called when a copy ended with an error, of this side.
-func (r *Relay) failed(s *side, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.isConsequence(err) {
-		r.blame(s, err)
+// progress grows with every byte that was moved, or that a peer has taken of what was. Of
+// what is still with us the kernel knows how much that is.
+func (r *Relay) progress() int64 {
+	in, out := r.Moved()
+	taken := in + out
+	if in > 0 {
+		taken -= int64(r.backend.conn.Unsent())
 	}
+	if out > 0 {
+		taken -= int64(r.client.conn.Unsent())
+	}
+	return in + out + taken
 }
 
-// isConsequence tells an error of a copy that was made to end. The caller holds
-// r.mu.
-func (r *Relay) isConsequence(err error) bool {
-	return r.reason != "" || r.recalled && errors.Is(err, os.ErrDeadlineExceeded)
+// failed is called when a side has failed a flow.
+func (r *Relay) failed(s *side, err error) {
+	r.mu.Lock()
+	if r.reason == "" {
+		r.blame(s, err)
+	}
+	r.mu.Unlock()
+	r.wakeBoth()
 }
 
 // blame ends the relay because of one side. That side is still read to its end,
 // so that what it sent before is delivered; from the other side nothing can be
-// delivered any more. The caller holds r.mu.
+// delivered any more. The caller holds r.mu, and wakes both flows up without it.
 func (r *Relay) blame(s *side, err error) {
 	r.errno, s.At = err, time.Now()
 	how := CloseOf(err)
-	switch how {
-	case observe.CloseRST:
-		r.reason = s.reset
-	case observe.CloseTimeout:
-		r.reason = s.gone
-	case observe.CloseLocal:
+	switch {
+	case how == observe.CloseRST && s == &r.client:
+		r.reason = observe.ClientReset
+	case how == observe.CloseRST:
+		r.reason = observe.BackendReset
+	case how == observe.CloseTimeout && s == &r.client:
+		r.reason = observe.ClientGone
+	case how == observe.CloseTimeout:
+		r.reason = observe.BackendGone
+	case how == observe.CloseLocal:
 		r.reason = observe.SocketDestroyed
 	default:
 		r.reason = observe.InternalError
-		r.interrupt()
+		r.stop()
 		return
 	}
 	s.Close = how
-	r.opposite(s).conn.SetReadDeadline(past)
+	r.opposite(s).stopped.Store(true)
 	r.watch(r.stalled, r.reason)
 }
 
@@ -307,28 +378,4 @@ func CloseOf(err error) observe.Close {
 		return observe.CloseLocal
 	}
 	return observe.CloseNone
-}
-
-func (r *Relay) opposite(s *side) *side {
-	if s == r.client {
-		return r.backend
-	}
-	return r.client
-}
-
-// close closes one side: in good order if both sides ended so, else with a
-// reset, which must not overtake what was sent before it.
-func (r *Relay) close(s *side, res Result) {
-	if res.Reason == observe.OK {
-		s.conn.Close()
-		return
-	}
-	if s.Close == observe.CloseNone || s.Close == observe.CloseFIN {
-		if res.Errno != nil {
-			waitSent(s.conn, r.stalled, r.aborted)
-		}
-		s.conn.SetLinger(0)
-		s.Sent = observe.CloseRST
-	}
-	s.conn.Close()
 }

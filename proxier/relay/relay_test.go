@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,28 +16,72 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // patience bounds every wait of these tests.
 const patience = 10 * time.Second
 
-// scene is a relay with the two peers that it serves.
+// scene is a relay with the two peers that it serves, and its owner.
 type scene struct {
 	t               *testing.T
 	client, backend *net.TCPConn // the peers' ends
 	relay           *Relay
 	result          chan Result
+	took            chan time.Duration // what Answered was told
+	early           chan *EarlyEnd     // what EndedEarly was told
 }
 
 func newScene(t *testing.T, halfClose time.Duration, change ...func(*Relay)) *scene {
+	return newSceneWith(t, Settings{HalfClose: halfClose}, change...)
+}
+
+func newSceneWith(t *testing.T, settings Settings, change ...func(*Relay)) *scene {
 	client, ours := pair(t)
-	theirs, backend := pair(t)
-	s := &scene{t: t, client: client, backend: backend, relay: New(ours, theirs, halfClose), result: make(chan Result, 1)}
+	backend, theirs := pair(t)
+	s := &scene{
+		t: t, client: client, backend: backend, result: make(chan Result, 1),
+		took: make(chan time.Duration, 2), early: make(chan *EarlyEnd, 1),
+	}
+	s.relay = New(adopt(t, ours), adopt(t, theirs), settings, s)
 	for _, f := range change {
 		f(s.relay)
 	}
-	go func() { s.result <- s.relay.Run() }()
+	s.relay.Start()
 	return s
+}
+
+func (s *scene) Answered(took time.Duration) { s.took <- took }
+func (s *scene) EndedEarly(e *EarlyEnd)      { s.early <- e }
+func (s *scene) Ended(r Result)              { s.result <- r }
+
+// pollers serve all relays of these tests.
+var pollers = sync.OnceValue(func() *tcp.Pollers {
+	p, err := tcp.NewPollers()
+	if err != nil {
+		panic(err)
+	}
+	return p
+})
+
+// adopt takes the socket over from the runtime.
+func adopt(t testing.TB, c *net.TCPConn) *tcp.Conn {
+	t.Helper()
+	fd, err := unix.FcntlInt(uintptr(look(c).FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	return tcp.New(fd, pollers().Next())
+}
+
+// look is for asking what the kernel knows of a peer's connection.
+func look(c *net.TCPConn) *tcp.Conn {
+	fd := -1
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(func(n uintptr) { fd = int(n) })
+	}
+	return tcp.New(fd, nil)
 }
 
 // pair returns both ends of a TCP connection over loopback.
@@ -59,7 +104,7 @@ func pair(t *testing.T) (dialled, accepted *net.TCPConn) {
 		c.SetDeadline(time.Now().Add(patience))
 		t.Cleanup(func() { c.Close() })
 	}
-	// The relay decides on its own deadlines.
+	// A test decides on its own deadlines.
 	a.SetDeadline(time.Time{})
 	b.SetDeadline(time.Time{})
 	return a.(*net.TCPConn), b.(*net.TCPConn)
@@ -164,7 +209,7 @@ func TestBackendResetAfterData(t *testing.T) {
 	fill(sent)
 	s.send(s.backend, sent)
 	// The reset must not overtake the data on its way to the relay.
-	waitSent(s.backend, patience, nil)
+	waitSent(look(s.backend), patience, nil)
 	reset(s.backend)
 	got, err := s.receive(s.client)
 	if !bytes.Equal(got, sent) {
@@ -182,19 +227,12 @@ func TestBackendResetAfterData(t *testing.T) {
 // Whoever is told of a reset first takes the error away from everybody else: a
 // read then sees what looks like a FIN. The client must not.
 func TestResetThatLooksLikeAFIN(t *testing.T) {
-	client, ours := pair(t)
-	theirs, backend := pair(t)
-	reset(backend)
-	for !isClosed(theirs) {
-		runtime.Gosched()
-	}
-	control(theirs, func(fd int) { unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) })
-	r := New(ours, theirs, time.Minute).Run()
+	s := newScene(t, time.Minute, resetUnseen)
+	r := s.end()
 	if r.Reason != observe.BackendReset || r.Backend.Close != observe.CloseRST || r.Client.Sent != observe.CloseRST {
 		t.Errorf("result %+v", r)
 	}
-	client.SetReadDeadline(time.Now().Add(patience))
-	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := s.receive(s.client); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("client got %v, want a reset", err)
 	}
 }
@@ -314,7 +352,7 @@ func TestAbortWhileBlockedInWrite(t *testing.T) {
 			}
 		}
 	}()
-	for unsent(s.backend) == 0 { // until nothing moves any more
+	for look(s.backend).Unsent() == 0 { // until nothing moves any more
 		runtime.Gosched()
 	}
 	s.relay.Abort(observe.Shutdown)

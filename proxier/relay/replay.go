@@ -2,11 +2,13 @@ package relay
 
 import (
 	"fmt"
-	"net"
+	"io"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // EarlyEnd is a backend's end of a connection on which it has sent nothing.
@@ -25,224 +27,203 @@ func (e *EarlyEnd) Error() string {
 // Unwrap returns the kernel's error.
 func (e *EarlyEnd) Unwrap() error { return e.Errno }
 
-// AwaitAnswer begins to relay, holds what the client sends, and waits until the
-// backend answers. An error is always an *EarlyEnd: Replay may follow with
-// another backend, and AwaitAnswer again. In every other case it returns nil:
-// the backend has answered, or there is no replay any more, or the connection has
-// failed in another way; Run, which lets go of what is held, has to follow at once.
-//
-// It is called by the goroutine that calls Run, and before it.
-func (r *Relay) AwaitAnswer() error {
-	if r.answer == nil {
-		r.early = r.awaitAnswer()
-	}
-	if r.early == nil {
-		return nil
-	}
-	return r.early
-}
-
-func (r *Relay) awaitAnswer() *EarlyEnd {
+// held is a burst while what the client sends is held. It is not any more if free.
+func (r *Relay) held(f *flow) (result outcome, free bool) {
 	r.mu.Lock()
-	if r.hold == nil {
-		r.hold = &hold{}
+	switch {
+	case r.early != nil:
+		result = drained // it rests
+		r.mu.Unlock()
+		return result, false
+	case r.hold == nil || r.reason != "":
+		free = true
+		r.letGo()
+	case f == &r.up:
+		result, free = r.holdMore()
+	default:
+		result, free = r.awaitAnswer()
+	}
+	early, failed := r.early, r.reason != ""
+	if result == done {
+		result = doneHeld
+		f.state.Store(over)
 	}
 	r.mu.Unlock()
-	r.start()
-	answer := r.await(r.backend)
-	r.answer = &answer
-	if answer.byte {
-		return nil
+	if failed {
+		r.wakeBoth()
+	} else if early != nil {
+		r.owner.EndedEarly(early)
 	}
-	reset, early := r.judge()
-	if !early || !r.recall() {
-		return nil
-	}
-	return r.earlyEnd(reset)
+	return result, free
 }
 
-// judge tells whether the end that came instead of an answer allows for a replay,
-// and whether what looks like a FIN is a reset.
-func (r *Relay) judge() (reset, early bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// holdMore moves what the client sends, and keeps it.
+func (r *Relay) holdMore() (result outcome, free bool) {
+	h := r.hold
+	for {
+		if result, ok := r.sendHeld(); !ok {
+			return result, false
+		}
+		take := h.fill
+		if h.full() {
+			take = (*tcp.Conn).Peek
+		}
+		switch err := take(r.client.conn); err {
+		case nil:
+			if h.full() && h.sent == HoldLimit {
+				r.letGo() // one byte more than can be held
+				return 0, true
+			}
+			if !r.up.begun {
+				r.up.begun, r.client.First = true, time.Now()
+			}
+		case tcp.ErrWait:
+			return drained, false
+		case io.EOF:
+			r.passFIN(&r.up)
+			return done, false
+		default:
+			r.blame(&r.client, err)
+			return done, false
+		}
+	}
+}
+
+// sendHeld sends what is held as far as it was not sent yet. It is false if that is not
+// possible now.
+func (r *Relay) sendHeld() (result outcome, ok bool) {
+	n, err := r.backend.conn.Write(r.hold.unsent())
+	r.hold.sent += n
+	r.up.moved.Store(int64(r.hold.sent))
+	if err == tcp.ErrWait {
+		if err = r.backend.conn.WantWrite(); err == nil {
+			return full, false
+		}
+	}
 	switch {
-	case r.answer.err != nil:
-		return false, isEarly(CloseOf(r.answer.err))
-	case r.looksReset(r.backend):
-		return true, true
+	case err == nil:
+		return 0, true
+	case r.backend.conn.Closed():
+		r.hold.lost = err // the other flow wakes up too: there may be an answer before it
+		return drained, false
 	}
-	if r.client.First.IsZero() && time.Since(r.begun) > r.prompt {
-		return false, false // nobody has asked it for anything: it does not wait any longer
+	r.blame(&r.backend, err)
+	return done, false
+}
+
+// awaitAnswer looks for the backend's first byte, and leaves it there.
+func (r *Relay) awaitAnswer() (result outcome, free bool) {
+	err := r.backend.conn.Peek()
+	switch err {
+	case nil:
+		r.letGo()
+		return 0, true
+	case tcp.ErrWait:
+		return drained, false
+	case io.EOF:
+		err = nil
 	}
-	return false, r.backend.Sent != observe.CloseFIN // else it is an empty answer
+	if early := r.judge(err); early != nil {
+		r.early = early
+		r.unwatch()
+		return drained, false
+	}
+	r.letGo()
+	if err != nil && r.reason == "" {
+		r.blame(&r.backend, err)
+	}
+	return 0, true
+}
+
+// judge tells whether the end that came instead of an answer allows for a replay; nil: it
+// does not.
+func (r *Relay) judge(err error) *EarlyEnd {
+	switch {
+	case err != nil:
+	case looksReset(&r.backend):
+		if err = r.hold.lost; err == nil { // a write was told, and so the read was not
+			err = syscall.ECONNRESET
+		}
+	case r.client.First.IsZero() && time.Since(r.begun) > r.prompt:
+		return nil // nobody has asked it for anything: it does not wait any longer
+	case r.backend.Sent == observe.CloseFIN:
+		return nil // an empty answer
+	default:
+		return &EarlyEnd{Close: observe.CloseFIN}
+	}
+	if how := CloseOf(err); how == observe.CloseRST || how == observe.CloseTimeout {
+		return &EarlyEnd{Close: how, Errno: err}
+	}
+	return nil
 }
 
 // prompt is how soon a backend that was asked for nothing closes if it cannot serve:
 // later it is its timeout for idle connections.
 const prompt = 2 * time.Second
 
-func isEarly(how observe.Close) bool {
-	return how == observe.CloseRST || how == observe.CloseTimeout
-}
-
-// earlyEnd puts together what both directions were told of the end.
-func (r *Relay) earlyEnd(reset bool) *EarlyEnd {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	err := r.answer.err
-	if reset {
-		err = r.hold.lost // it was told, and so the read was not
-		if err == nil {
-			err = syscall.ECONNRESET
-		}
+// letGo ends the holding, if there is any: from now on there is one backend. The caller
+// holds Relay.mu.
+func (r *Relay) letGo() {
+	if r.hold == nil {
+		return
 	}
-	r.hold.lost, r.answer.err = nil, err
-	if err == nil {
-		return &EarlyEnd{Close: observe.CloseFIN}
+	defer r.holding.Store(false) // from then on flows do not ask for r.mu
+	r.up.rest = slices.Clone(r.hold.unsent())
+	if r.hold.lost != nil && r.reason == "" {
+		r.blame(&r.backend, r.hold.lost)
 	}
-	if how := CloseOf(err); isEarly(how) {
-		return &EarlyEnd{Close: how, Errno: err}
-	}
-	return nil
-}
-
-// recall stops the direction of the client, so that it can begin anew with
-// another backend. It returns false if it must not: it has let go of what it
-// held, or the connection has failed.
-func (r *Relay) recall() bool {
-	r.mu.Lock()
-	if r.hold.over || r.reason != "" {
-		r.mu.Unlock()
-		return false
-	}
-	// Once these are set, nothing more is taken from the client, and a write
-	// tells how far it came: no byte is lost.
-	r.recalled = true
-	r.client.conn.SetReadDeadline(past)
-	r.backend.conn.SetWriteDeadline(past)
-	r.mu.Unlock()
-	<-r.upstream
-
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.recalled = false
-	if r.reason != "" {
-		return false
-	}
-	r.client.conn.SetReadDeadline(time.Time{})
-	r.backend.conn.SetWriteDeadline(time.Time{})
-	r.unwatch()
-	r.upstream = nil
-	return !r.hold.over
+	r.hold.free()
+	r.hold = nil
 }
 
 // Replay puts another backend in the place of the one that ended early, which is
 // closed. The relay owns the new one, and sends it everything that the client
-// has sent. It may only be called after AwaitAnswer has returned an error.
-func (r *Relay) Replay(backend *net.TCPConn) {
+// has sent. It may only be called after Owner.EndedEarly.
+func (r *Relay) Replay(backend *tcp.Conn) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.backend.conn.SetLinger(0) // a reset: nobody waits for an answer any more
-	r.backend.conn.Close()
-	r.backend = newBackend(backend)
-	r.hold.sent = 0
-	r.answer = nil
-	r.clientMayHaveGone()
+	r.backend.conn.Reset() // nobody waits for an answer any more
+	r.backend.conn, r.backend.Side = backend, open
+	r.backend.ending.Store(false)
+	r.backend.over.Store(false)
+	r.hold.sent, r.hold.lost = 0, nil
+	r.up.moved.Store(0)
+	r.begun = time.Now()
+	if r.up.state.CompareAndSwap(over, resting) { // the FIN is to be passed on once more
+		r.open++
+	}
+	r.checkClient()
 	if r.reason != "" {
-		r.interrupt()
+		r.stop()
 	}
+	r.resume()
 }
 
-// checkClient is called when no other backend was found.
+// GiveUp goes on with the backend that ended early, as without replay. It may only be
+// called after Owner.EndedEarly.
+func (r *Relay) GiveUp() {
+	r.mu.Lock()
+	r.checkClient()
+	if r.reason == "" && r.early.Errno != nil {
+		r.blame(&r.backend, r.early.Errno)
+	}
+	r.letGo()
+	r.resume()
+}
+
+// checkClient finds out whether the client has gone while another backend was looked for.
+// The caller holds r.mu.
 func (r *Relay) checkClient() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.clientMayHaveGone()
-}
-
-// clientMayHaveGone is called after another backend was looked for. The caller holds
-// r.mu.
-func (r *Relay) clientMayHaveGone() {
-	if r.reason == "" && r.looksReset(r.client) {
-		r.blame(r.client, syscall.ECONNRESET)
+	if r.reason == "" && looksReset(&r.client) {
+		r.blame(&r.client, syscall.ECONNRESET)
 	}
 }
 
-// copyHeld moves the client's direction to its end and returns the bytes moved.
-// It holds the bytes until that is over.
-func (r *Relay) copyHeld(dst, src *side) int64 {
-	for {
-		if err := r.sendHeld(dst); err != nil {
-			r.cannotSend(dst, err)
-			return int64(r.hold.sent)
-		}
-		first := r.await(src)
-		if !first.byte || !r.take(src) {
-			return int64(r.hold.sent) + r.rest(dst, src, first)
-		}
-	}
-}
-
-// sendHeld sends what is held to dst, as far as it was not sent yet.
-func (r *Relay) sendHeld(dst *side) error {
-	r.mu.Lock()
-	r.hold.inUse = true
-	unsent := r.hold.unsent()
+// resume ends the rest. The caller holds r.mu, which is unlocked.
+func (r *Relay) resume() {
+	r.early = nil
+	r.open++
 	r.mu.Unlock()
-	if len(unsent) == 0 {
-		return r.sent(0, nil)
-	}
-	return r.sent(dst.conn.Write(unsent))
-}
-
-func (r *Relay) sent(n int, err error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.hold.inUse = false
-	r.hold.sent += n
-	if r.hold.over {
-		r.hold.letGo()
-	}
-	return err
-}
-
-// cannotSend is called when the held bytes cannot be sent.
-func (r *Relay) cannotSend(dst *side, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.isConsequence(err):
-	case !r.hold.over && isClosed(dst.conn):
-		r.hold.lost = err // AwaitAnswer wakes up too: there may be an answer before it
-	default:
-		r.blame(dst, err)
-	}
-}
-
-// take holds what src has to read. It returns false if nothing is held any more.
-func (r *Relay) take(src *side) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.hold.full() {
-		r.hold.letGo()
-	}
-	if r.hold.over {
-		return false
-	}
-	r.hold.fill(src.conn)
-	return true
-}
-
-// letGo ends the holding, if there is any: from now on there is one backend.
-func (r *Relay) letGo() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.hold == nil || r.hold.over {
-		return
-	}
-	r.hold.letGo()
-	if r.hold.lost != nil && r.reason == "" {
-		r.blame(r.backend, r.hold.lost)
-	}
+	r.watchBoth()
+	r.wakeBoth()
+	r.unuse()
 }

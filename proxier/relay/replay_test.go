@@ -14,74 +14,50 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // replays is a scene in which a backend that ends early can be followed by
 // another one. The embedded scene's backend is the present one.
-type replays struct {
-	*scene
-	early chan error        // what AwaitAnswer returned, also nil
-	next  chan *net.TCPConn // for Replay; nil gives up
-}
+type replays struct{ *scene }
 
 func newReplays(t *testing.T, halfClose time.Duration, change ...func(*Relay)) *replays {
-	client, ours := pair(t)
-	theirs, backend := pair(t)
-	s := &replays{
-		scene: &scene{t: t, client: client, backend: backend, relay: New(ours, theirs, halfClose), result: make(chan Result, 1)},
-		early: make(chan error, 1),
-		next:  make(chan *net.TCPConn),
-	}
-	for _, f := range change {
-		f(s.relay)
-	}
-	go func() { s.result <- s.serve() }()
-	return s
+	return &replays{newSceneWith(t, Settings{HalfClose: halfClose, Hold: true}, change...)}
 }
 
-// serve is what the owner of a connection does.
-func (s *replays) serve() Result {
-	for {
-		err := s.relay.AwaitAnswer()
-		s.early <- err
-		if err == nil {
-			break
-		}
-		backend := <-s.next
-		if backend == nil {
-			break
-		}
-		s.relay.Replay(backend)
-	}
-	return s.relay.Run()
-}
-
-func (s *replays) awaited() error {
+func (s *replays) awaited() *EarlyEnd {
 	s.t.Helper()
 	select {
-	case err := <-s.early:
-		return err
+	case e := <-s.early:
+		return e
 	case <-time.After(patience):
-		s.t.Fatal("AwaitAnswer does not return")
+		s.t.Fatal("the backend does not end early")
 		return nil
 	}
 }
 
+// wantAnswered waits until there is no replay any more, and expects that none was asked
+// for.
 func (s *replays) wantAnswered() {
 	s.t.Helper()
-	if err := s.awaited(); err != nil {
-		s.t.Fatalf("AwaitAnswer says %q, want nil", err)
+	eventually(s.t, "nothing is held any more", func() error {
+		if s.relay.holding.Load() {
+			return errors.New("it is")
+		}
+		return nil
+	})
+	if len(s.early) > 0 {
+		s.t.Fatalf("EndedEarly was told %q", <-s.early)
 	}
 }
 
 func (s *replays) wantEarly(how observe.Close) {
 	s.t.Helper()
-	err := s.awaited()
-	var early *EarlyEnd
-	if !errors.As(err, &early) || early.Close != how {
-		s.t.Fatalf("AwaitAnswer says %v, want an early end by %s", err, how)
+	early := s.awaited()
+	if early.Close != how {
+		s.t.Fatalf("EndedEarly was told %v, want an early end by %s", early, how)
 	}
-	if isReset := errors.Is(err, syscall.ECONNRESET); isReset != (how == observe.CloseRST) {
+	if isReset := errors.Is(early, syscall.ECONNRESET); isReset != (how == observe.CloseRST) {
 		s.t.Errorf("errno %v of an end by %s", early.Errno, how)
 	}
 }
@@ -89,12 +65,12 @@ func (s *replays) wantEarly(how observe.Close) {
 // replay puts another backend in the place of the one that ended.
 func (s *replays) replay() {
 	s.t.Helper()
-	theirs, backend := pair(s.t)
+	backend, theirs := pair(s.t)
 	s.backend = backend
-	s.next <- theirs
+	s.relay.Replay(adopt(s.t, theirs))
 }
 
-func (s *replays) giveUp() { s.next <- nil }
+func (s *replays) giveUp() { s.relay.GiveUp() }
 
 // leave is how a backend ends before it has sent anything.
 var leave = map[observe.Close]func(*net.TCPConn){
@@ -172,8 +148,7 @@ func TestReplayAfterAnEndBeforeTheRequest(t *testing.T) {
 // In some protocols the server speaks first: nothing is to be sent again.
 func TestReplayWhenTheClientHasSentNothing(t *testing.T) {
 	both(t, func(t *testing.T, how observe.Close, leave func(*net.TCPConn)) {
-		took := make(chan time.Duration, 2)
-		s := newReplays(t, time.Minute, onAnswer(took))
+		s := newReplays(t, time.Minute)
 		leave(s.backend)
 		s.wantEarly(how)
 		s.replay()
@@ -185,8 +160,8 @@ func TestReplayWhenTheClientHasSentNothing(t *testing.T) {
 		if r := s.answerAndEnd(); r.Reason != observe.OK || r.In != 6 || r.Out != 11 {
 			t.Errorf("result %+v", r)
 		}
-		if len(took) != 1 {
-			t.Errorf("OnAnswer was told %d times", len(took))
+		if len(s.took) != 1 {
+			t.Errorf("Answered was told %d times", len(s.took))
 		}
 	})
 }
@@ -251,8 +226,7 @@ func TestTheFirstByteOfARequestThatComesInParts(t *testing.T) {
 // What the backend takes for its answer begins when it gets the request, and not
 // when another one did.
 func TestFirstByteAfterAReplay(t *testing.T) {
-	took := make(chan time.Duration, 1)
-	s := newReplays(t, time.Minute, onAnswer(took))
+	s := newReplays(t, time.Minute)
 	s.send(s.client, []byte("request"))
 	s.get(s.backend, 7)
 	reset(s.backend)
@@ -263,8 +237,8 @@ func TestFirstByteAfterAReplay(t *testing.T) {
 	s.replay()
 	s.send(s.backend, []byte("answer"))
 	s.get(s.client, 6)
-	if d, most := <-took, time.Since(again); d > most {
-		t.Errorf("OnAnswer was told %v of a backend that had %v", d, most)
+	if d, most := <-s.took, time.Since(again); d > most {
+		t.Errorf("Answered was told %v of a backend that had %v", d, most)
 	}
 	s.backend.Close()
 	s.client.Close()
@@ -320,7 +294,7 @@ func TestAnAnswerAndAReset(t *testing.T) {
 		s := newReplays(t, time.Minute)
 		s.send(s.client, random(HoldLimit/2))
 		s.send(s.backend, []byte("no"))
-		waitSent(s.backend, patience, nil)
+		waitSent(look(s.backend), patience, nil)
 		reset(s.backend) // with some of the request unread
 		s.wantAnswered()
 		got, err := s.receive(s.client)
@@ -356,7 +330,7 @@ func TestClientResetsBetweenTwoBackends(t *testing.T) {
 	s.wantEarly(observe.CloseRST)
 	reset(s.client)
 	eventually(t, "the reset has arrived", func() error {
-		if !isClosed(s.relay.client.conn) {
+		if !s.relay.client.conn.Closed() {
 			return errors.New("no")
 		}
 		return nil
@@ -374,20 +348,16 @@ func TestClientResetsBetweenTwoBackends(t *testing.T) {
 // A reset that was found by sending must end the connection also when the answer
 // before it finds nobody to read it.
 func TestAnAnswerAndAResetAndAStalledClient(t *testing.T) {
-	client, ours := pair(t)
-	theirs, backend := pair(t)
-	s := &scene{t: t, client: client, backend: backend, relay: New(ours, theirs, time.Minute), result: make(chan Result, 1)}
-	s.relay.stalled = 100 * time.Millisecond
-	clog(ours)
-	s.send(client, []byte("request"))
-	s.send(backend, []byte("no"))
-	waitSent(backend, patience, nil)
-	reset(backend)
-	if err := s.relay.AwaitAnswer(); err != nil {
-		t.Fatalf("AwaitAnswer says %v", err)
-	}
-	<-s.relay.upstream // it has found that it cannot send
-	go func() { s.result <- s.relay.Run() }()
+	s := newReplays(t, time.Minute, func(r *Relay) {
+		r.stalled = 100 * time.Millisecond
+		clog(r.client.conn)
+	})
+	s.send(s.client, []byte("request"))
+	s.get(s.backend, 7)
+	s.send(s.backend, []byte("no"))
+	waitSent(look(s.backend), patience, nil)
+	reset(s.backend)
+	s.wantAnswered()
 	if r := s.end(); r.Reason != observe.BackendReset {
 		t.Errorf("result %+v", r)
 	}
@@ -441,13 +411,16 @@ func TestTheLimitIsExact(t *testing.T) {
 func (s *replays) held() int {
 	s.relay.mu.Lock()
 	defer s.relay.mu.Unlock()
+	if s.relay.hold == nil {
+		return 0
+	}
 	return len(s.relay.hold.data)
 }
 
 func (s *replays) buffered() bool {
 	s.relay.mu.Lock()
 	defer s.relay.mu.Unlock()
-	return s.relay.hold.data != nil
+	return s.relay.hold != nil && s.relay.hold.data != nil
 }
 
 // A long body each way, the first of whose bytes were sent to a backend before.
@@ -490,13 +463,14 @@ func TestReplayAndALongBody(t *testing.T) {
 // has not read what it was sent before, a header of some MiB.
 type clogged struct {
 	*replays
+	fd     int // of the relay's connection to the backend
 	header int
 	sent   []byte // by the client
 }
 
 func newClogged(t *testing.T, change ...func(*Relay)) clogged {
-	header := 0
-	s := newReplays(t, time.Minute, append(change, func(r *Relay) { header = clog(r.backend.conn) })...)
+	fd, header := 0, 0
+	s := newReplays(t, time.Minute, append(change, func(r *Relay) { fd, header = r.backend.conn.FD(), clog(r.backend.conn) })...)
 	sent := random(1 << 20)
 	go s.client.Write(sent)
 	eventually(t, "the relay is blocked", func() error {
@@ -505,29 +479,37 @@ func newClogged(t *testing.T, change ...func(*Relay)) clogged {
 		}
 		return nil
 	})
-	return clogged{s, header, sent}
+	return clogged{s, fd, header, sent}
 }
 
 // clog writes until not one byte more fits, and returns how much that was.
-func clog(c *net.TCPConn) int {
-	c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-	n := flood(c)
-	c.SetWriteDeadline(time.Time{})
-	c.SetWriteBuffer(1)
+func clog(c *tcp.Conn) (n int) {
+	chunk := make([]byte, 64<<10)
+	for last := time.Now(); time.Since(last) < 50*time.Millisecond; {
+		wrote, _ := c.Write(chunk)
+		if n += wrote; wrote > 0 {
+			last = time.Now()
+		}
+	}
+	sendBuffer(c.FD(), 1)
 	return n
+}
+
+func sendBuffer(fd, size int) {
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, size)
 }
 
 // unclog has the backend read on.
 func (s clogged) unclog() {
 	s.get(s.backend, s.header)
-	s.relay.backend.conn.SetWriteBuffer(1 << 20)
+	sendBuffer(s.fd, 1<<20)
 }
 
 // sending tells whether the relay is in the middle of sending what it holds.
 func (s *replays) sending() bool {
 	s.relay.mu.Lock()
 	defer s.relay.mu.Unlock()
-	return s.relay.hold != nil && s.relay.hold.inUse
+	return s.relay.hold != nil && s.relay.up.state.Load() == stuck
 }
 
 // A backend that reads nothing makes the client wait, as without replay, and
@@ -647,38 +629,21 @@ func TestGivingUpGoesOnWithTheBackend(t *testing.T) {
 
 // An error that a write was told of is not there for the read that waits.
 func TestEarlyResetThatAWriteIsToldOf(t *testing.T) {
-	_, ours := pair(t)
-	theirs, backend := pair(t)
-	reset(backend)
-	eventually(t, "the reset has arrived", func() error {
-		if !isClosed(theirs) {
-			return errors.New("no")
-		}
-		return nil
-	})
-	control(theirs, func(fd int) { unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) })
-	r := New(ours, theirs, time.Minute)
-	var early *EarlyEnd
-	if err := r.AwaitAnswer(); !errors.As(err, &early) || early.Close != observe.CloseRST {
-		t.Errorf("AwaitAnswer says %v", err)
-	}
-	if again := r.AwaitAnswer(); again != error(early) {
-		t.Errorf("asked again it says %v", again)
-	}
-	if res := r.Run(); res.Reason != observe.BackendReset {
-		t.Errorf("result %+v", res)
+	s := newReplays(t, time.Minute, resetUnseen)
+	s.wantEarly(observe.CloseRST)
+	s.giveUp()
+	if r := s.end(); r.Reason != observe.BackendReset {
+		t.Errorf("result %+v", r)
 	}
 }
 
 // A backend whose host is gone: the kernel gives up on what it does not take.
 func TestReplayAfterABackendThatIsGone(t *testing.T) {
 	s := newClogged(t, func(r *Relay) {
-		control(r.backend.conn, func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 100) })
+		unix.SetsockoptInt(r.backend.conn.FD(), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 100)
 	})
-	err := s.awaited()
-	var early *EarlyEnd
-	if !errors.As(err, &early) || early.Close != observe.CloseTimeout || !errors.Is(err, syscall.ETIMEDOUT) {
-		t.Fatalf("AwaitAnswer says %v", err)
+	if early := s.awaited(); early.Close != observe.CloseTimeout || !errors.Is(early, syscall.ETIMEDOUT) {
+		t.Fatalf("EndedEarly was told %v", early)
 	}
 	s.replay()
 	if got := s.get(s.backend, len(s.sent)); !bytes.Equal(got, s.sent) {
@@ -701,16 +666,6 @@ func TestEarlyEndInWords(t *testing.T) {
 	}
 }
 
-// A deadline that is not the relay's own must not leave a connection behind that
-// does nothing.
-func TestForeignDeadline(t *testing.T) {
-	s := newReplays(t, time.Minute, func(r *Relay) { r.client.conn.SetReadDeadline(past) })
-	s.wantAnswered()
-	if r := s.end(); r.Reason != observe.InternalError {
-		t.Errorf("result %+v", r)
-	}
-}
-
 // The header is not the client's: whoever connects writes it to each backend.
 func TestReplayBehindAHeader(t *testing.T) {
 	s := newReplays(t, time.Minute)
@@ -718,10 +673,10 @@ func TestReplayBehindAHeader(t *testing.T) {
 	s.get(s.backend, 7)
 	reset(s.backend)
 	s.wantEarly(observe.CloseRST)
-	theirs, backend := pair(t)
+	backend, theirs := pair(t)
 	s.send(theirs, []byte("PROXY UNKNOWN\r\n"))
 	s.backend = backend
-	s.next <- theirs
+	s.relay.Replay(adopt(t, theirs))
 	if got := s.get(backend, 22); string(got) != "PROXY UNKNOWN\r\nrequest" {
 		t.Errorf("the next backend got %q", got)
 	}
@@ -832,7 +787,7 @@ func TestAbortOfAReplay(t *testing.T) {
 			}
 			for _, peer := range []*net.TCPConn{s.client, s.backend} {
 				eventually(t, "both peers get a reset", func() error {
-					if !isClosed(peer) {
+					if !look(peer).Closed() {
 						return errors.New("one is still connected")
 					}
 					return nil
@@ -857,37 +812,15 @@ func TestAbortBetweenTwoBackendsAndGivingUp(t *testing.T) {
 	}
 }
 
-func TestAbortBeforeAwaitAnswer(t *testing.T) {
-	client, ours := pair(t)
-	theirs, _ := pair(t)
-	r := New(ours, theirs, time.Minute)
-	r.Abort(observe.Shutdown)
-	if err := r.AwaitAnswer(); err != nil {
-		t.Errorf("AwaitAnswer says %v", err)
-	}
-	if res := r.Run(); res.Reason != observe.Shutdown {
-		t.Errorf("result %+v", res)
-	}
-	client.SetReadDeadline(time.Now().Add(patience))
-	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the client got %v, want a reset", err)
-	}
-}
-
-// The last backend needs no AwaitAnswer: then nothing is held.
-func TestRunAfterAReplay(t *testing.T) {
-	_, ours := pair(t)
-	theirs, backend := pair(t)
-	r := New(ours, theirs, time.Minute)
-	reset(backend)
-	if r.AwaitAnswer() == nil {
-		t.Fatal("no early end")
-	}
-	theirs, backend = pair(t)
-	r.Replay(theirs)
-	reset(backend)
-	if res := r.Run(); res.Reason != observe.BackendReset {
-		t.Errorf("result %+v", res)
+func TestAbortBeforeTheStart(t *testing.T) {
+	for _, hold := range []bool{false, true} {
+		s := newSceneWith(t, Settings{HalfClose: time.Minute, Hold: hold}, func(r *Relay) { r.Abort(observe.Shutdown) })
+		if r := s.end(); r.Reason != observe.Shutdown {
+			t.Errorf("result %+v", r)
+		}
+		if _, err := s.receive(s.client); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the client got %v, want a reset", err)
+		}
 	}
 }
 
@@ -920,4 +853,13 @@ func random(n int) []byte {
 	data := make([]byte, n)
 	fill(data)
 	return data
+}
+
+// resetUnseen has a relay's backend reset the connection, and somebody else be told of it.
+func resetUnseen(r *Relay) {
+	reset(r.owner.(*scene).backend)
+	for !r.backend.conn.Closed() {
+		runtime.Gosched()
+	}
+	unix.GetsockoptInt(r.backend.conn.FD(), unix.SOL_SOCKET, unix.SO_ERROR)
 }

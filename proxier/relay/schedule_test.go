@@ -54,19 +54,19 @@ func draw(r *rand.Rand) schedule {
 	return s
 }
 
-// outcome is what the parties have seen.
-type outcome struct {
+// story is what the parties have seen.
+type story struct {
 	result  Result
-	early   int      // AwaitAnswer returned so many errors
+	early   int      // so many backends have ended early
 	got     [][]byte // by each backend
 	answer  []byte   // what the client got
 	lastErr error    // of the client
 }
 
 // play runs the schedule; change may prepare its relay.
-func (s schedule) play(t *testing.T, change ...func(*Relay)) (o outcome) {
-	client, ours := pair(t)
-	theirs, peer := pair(t)
+func (s schedule) play(t *testing.T, change ...func(*Relay)) (o story) {
+	scene := newSceneWith(t, Settings{HalfClose: time.Minute, Hold: true}, change...)
+	client, r := scene.client, scene.relay
 	o.got = make([][]byte, len(s.backends))
 	var peers sync.WaitGroup
 	act := func(i int, peer *net.TCPConn) {
@@ -84,23 +84,22 @@ func (s schedule) play(t *testing.T, change ...func(*Relay)) (o outcome) {
 		o.lastErr = errors.Join(writeErr, readErr) // whichever is told of a reset
 		client.Close()
 	})
-	r := New(ours, theirs, time.Minute)
-	for _, f := range change {
-		f(r)
-	}
-	act(0, peer)
-	for r.AwaitAnswer() != nil {
-		o.early++
-		if o.early == len(s.backends) {
-			break
+	act(0, scene.backend)
+	for {
+		select {
+		case <-scene.early:
+			if o.early++; o.early == len(s.backends) {
+				r.GiveUp()
+				continue
+			}
+			peer, theirs := pair(t)
+			act(o.early, peer)
+			r.Replay(adopt(t, theirs))
+		case o.result = <-scene.result:
+			peers.Wait()
+			return o
 		}
-		theirs, peer := pair(t)
-		act(o.early, peer)
-		r.Replay(theirs)
 	}
-	o.result = r.Run()
-	peers.Wait()
-	return o
 }
 
 func (b script) play(c *net.TCPConn, request int) []byte {
@@ -133,7 +132,7 @@ func (b script) play(c *net.TCPConn, request int) []byte {
 }
 
 // judge compares what happened with what may happen.
-func (s schedule) judge(o outcome) error {
+func (s schedule) judge(o story) error {
 	last := min(o.early, len(s.backends)-1) // who had the last word
 	for i, got := range o.got[:last+1] {
 		if !bytes.HasPrefix(s.request, got) || len(got) < s.backends[i].reads {

@@ -10,11 +10,11 @@ import (
 // share is the part of the connections to one endpoint since a time, and of how many.
 func (s *site) share(addr netip.AddrPort, since time.Time) (part, whole float64) {
 	for _, r := range s.records {
-		if r.Start.Before(since) || !r.Backend.Addr.IsValid() {
+		if r.Start.Before(since) || !r.Backend().Addr.IsValid() {
 			continue
 		}
 		whole++
-		if r.Backend.Addr == addr {
+		if r.Backend().Addr == addr {
 			part++
 		}
 	}
@@ -25,7 +25,7 @@ func (s *site) share(addr netip.AddrPort, since time.Time) (part, whole float64)
 // before a time, and after it.
 func (s *site) connects(t time.Time) (before, after []time.Duration) {
 	for _, r := range s.records {
-		if !r.Backend.Addr.IsValid() {
+		if !r.Backend().Addr.IsValid() {
 			continue
 		}
 		last := r.Attempts[len(r.Attempts)-1]

@@ -1,0 +1,108 @@
+package observe
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// recordField is the one field by which a record travels to a Formatter.
+const recordField = "record"
+
+// Formatter is a logrus.Formatter that writes the lines of records itself, without the
+// map of fields and the reflection that are most of what a line costs otherwise. All
+// else is written by a formatter of logrus, which would write records the same.
+//
+// With it, hooks of the logger find a *Record in the field "record" of an entry,
+// and may add fields.
+type Formatter struct {
+	others logrus.Formatter
+	line   func([]byte, *logrus.Entry, *Record) []byte
+	// decorates says whether others adds something that line does not.
+	decorates func(*logrus.Entry) bool
+}
+
+// NewJSONFormatter returns the Formatter of a log with one JSON object a line. Keys are
+// sorted; ts is when the line was written, in RFC 3339.
+func NewJSONFormatter() *Formatter {
+	return &Formatter{
+		others: &logrus.JSONFormatter{
+			TimestampFormat: time.RFC3339Nano,
+			FieldMap:        logrus.FieldMap{logrus.FieldKeyTime: "ts"},
+		},
+		line:      jsonLine,
+		decorates: func(*logrus.Entry) bool { return false },
+	}
+}
+
+// NewTextFormatter returns the Formatter of a log for people to read: key=value, first
+// what they look for first. It has colours if the log is a terminal.
+func NewTextFormatter() *Formatter {
+	others := &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: textTime, SortingFunc: sortFields}
+	var coloured bool
+	var once sync.Once
+	return &Formatter{
+		others: others, line: textLine,
+		decorates: func(e *logrus.Entry) bool {
+			once.Do(func() { // it knows, but does not tell
+				probe, _ := others.Format(&logrus.Entry{Logger: e.Logger})
+				coloured = bytes.IndexByte(probe, '\x1b') >= 0
+			})
+			return coloured
+		},
+	}
+}
+
+// lineSize is more than most lines have, so that a buffer rarely grows.
+const lineSize = 2048
+
+// Format is that of logrus.Formatter.
+func (f *Formatter) Format(e *logrus.Entry) ([]byte, error) {
+	r, ok := e.Data[recordField].(*Record)
+	switch {
+	case !ok:
+		return f.others.Format(e)
+	case len(e.Data) > 1 || e.Caller != nil || e.Message == "" || f.decorates(e):
+		return f.others.Format(withFields(e, r))
+	}
+	b := e.Buffer
+	if b == nil {
+		b = &bytes.Buffer{}
+	}
+	b.Grow(lineSize)
+	return f.line(b.AvailableBuffer(), e, r), nil
+}
+
+// withFields is an entry that has the fields of a record instead of the record.
+func withFields(e *logrus.Entry, r *Record) *logrus.Entry {
+	full := *e
+	full.Data = logrus.Fields(r.Fields())
+	maps.Copy(full.Data, e.Data)
+	delete(full.Data, recordField)
+	return &full
+}
+
+// ordered are the fields of a line, those that every entry has among them, in the
+// order that sort gives their keys. These are between before and after then.
+func ordered(entry []field, sort func([]string), before, after string) []field {
+	all := slices.Concat(entry, fields)
+	var keys []string
+	for _, f := range all {
+		keys = append(keys, f.key)
+	}
+	sort(keys)
+	slices.SortStableFunc(all, func(a, b field) int { return slices.Index(keys, a.key) - slices.Index(keys, b.key) })
+	for i := range all {
+		all[i].key = before + all[i].key + after
+	}
+	return all
+}
+
+// entryField is a field that the entry has, not the record.
+func entryField(key string, what kind) field {
+	return field{key: key, of: func(*Record) value { return value{kind: what} }}
+}

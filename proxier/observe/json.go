@@ -1,0 +1,70 @@
+package observe
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+var jsonFields = ordered([]field{
+	entryField("ts", kindTime), entryField("level", kindLevel), entryField("msg", kindMessage),
+}, slices.Sort[[]string], `"`, `":`)
+
+// jsonLine appends the line of a record.
+func jsonLine(b []byte, e *logrus.Entry, r *Record) []byte {
+	b = append(b, '{')
+	for i := range jsonFields {
+		f := &jsonFields[i]
+		if !f.isOf(r) {
+			continue
+		}
+		v := f.of(r)
+		if v.kind == kindNone {
+			continue
+		}
+		v.ask(e, time.RFC3339Nano)
+		b = append(b, f.key...)
+		b = appendJSON(b, &v)
+		b = append(b, ',')
+	}
+	b[len(b)-1] = '}'
+	return append(b, '\n')
+}
+
+func appendJSON(b []byte, v *value) []byte {
+	switch v.kind {
+	case kindNumber:
+		return strconv.AppendInt(b, v.number, 10)
+	case kindMilliseconds:
+		return appendMilliseconds(b, time.Duration(v.number), 'f')
+	case kindYes:
+		return strconv.AppendBool(b, v.number == 1)
+	case kindAttempts:
+		return attempts(v.record.Attempts).appendJSON(b)
+	}
+	b = append(b, '"')
+	start := len(b)
+	b = v.appendText(b)
+	for _, c := range b[start:] {
+		if !jsonPlain[c] {
+			quoted, _ := json.Marshal(string(b[start:])) // no string is an error
+			return append(b[:start-1], quoted...)
+		}
+	}
+	return append(b, '"')
+}
+
+// jsonPlain has the characters that encoding/json writes as they are.
+var jsonPlain = printableBut(`"\<>&`)
+
+// printableBut are the printable characters of ASCII that are not in but.
+func printableBut(but string) (set [256]bool) {
+	for c := ' '; c <= '~'; c++ {
+		set[c] = !strings.ContainsRune(but, c)
+	}
+	return set
+}

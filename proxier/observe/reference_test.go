@@ -1,0 +1,211 @@
+package observe
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// The lines that Formatter has to write are those that logrus writes of these fields
+// and this sentence.
+
+func referenceFormatter(format string) logrus.Formatter {
+	if format == "json" {
+		return &logrus.JSONFormatter{
+			TimestampFormat: time.RFC3339Nano,
+			FieldMap:        logrus.FieldMap{logrus.FieldKeyTime: "ts"},
+		}
+	}
+	first := []string{
+		"time", "ts", "level", "msg", "reason", "service", "client_ip", "client_port", "vip", "vip_port",
+		"backend_pod", "backend_ip", "backend_port", "attempts", "bytes_in", "bytes_out", "connect_ms", "duration_ms",
+	}
+	return &logrus.TextFormatter{
+		FullTimestamp: true, TimestampFormat: "15:04:05.000",
+		SortingFunc: func(keys []string) {
+			rank := func(key string) int {
+				if i := slices.Index(first, key); i >= 0 {
+					return i
+				}
+				return len(first)
+			}
+			slices.SortFunc(keys, func(a, b string) int {
+				if by := rank(a) - rank(b); by != 0 {
+					return by
+				}
+				return strings.Compare(a, b)
+			})
+		},
+	}
+}
+
+func referenceFields(r *Record) logrus.Fields {
+	f := logrus.Fields{
+		"v": 1, "id": r.ID(), "node": r.Node(),
+		"start": r.Start.UTC().Format(time.RFC3339Nano),
+		"proto": r.Protocol, "family": r.Family,
+		"ns": r.Namespace, "service": r.Service, "port_name": r.PortName,
+		"client_ip": r.Client.Addr().String(), "client_port": r.Client.Port(),
+		"listener": r.Listener.String(),
+		"balancer": r.Balancer, "eligible": r.Eligible,
+		"duration_ms": referenceMilliseconds(r.Duration),
+		"bytes_in":    r.BytesIn, "bytes_out": r.BytesOut,
+		"first_byte_backend_ms": referenceMilliseconds(r.FirstReply),
+		"reason":                string(r.Reason), "code": r.Reason.Code(),
+		"side": string(r.Reason.Side()), "phase": r.Reason.Phase(),
+	}
+	if r.Protocol == "udp" {
+		maps.Copy(f, referenceSession(r))
+	} else {
+		maps.Copy(f, referenceConnection(r))
+	}
+	setIf := func(key, value string) {
+		if value != "" {
+			f[key] = value
+		}
+	}
+	if r.VIP.IsValid() {
+		f["vip"] = r.VIP.Addr().String()
+	}
+	if r.VIP.Port() > 0 {
+		f["vip_port"], f["vip_kind"] = r.VIP.Port(), r.VIPKind.String()
+	}
+	if r.Backend().Addr.IsValid() {
+		f["backend_ip"], f["backend_port"] = r.Backend().Addr.Addr().String(), r.Backend().Addr.Port()
+		f["local_port"], f["source"] = r.LocalPort, r.Source.String()
+		setIf("source_why", r.SourceWhy.String())
+		f["backend_local"] = r.Backend().Node != "" && r.Backend().Node == r.Node()
+		setIf("backend_pod", r.Backend().Pod)
+		setIf("backend_node", r.Backend().Node)
+		setIf("backend_zone", r.Backend().Zone)
+	}
+	if r.ServiceActive > 0 {
+		f["svc_active"], f["global_active"] = r.ServiceActive, r.GlobalActive
+	}
+	setIf("client_ip_kind", r.ClientKind.String())
+	setIf("set", r.Set.String())
+	setIf("affinity", r.Affinity.String())
+	setIf("errno", r.Errno)
+	return f
+}
+
+func referenceConnection(r *Record) logrus.Fields {
+	return logrus.Fields{
+		"event":    "conn.close",
+		"attempts": referenceListOf(r), "attempts_total": len(r.Attempts),
+		"accept_wait_ms": referenceMilliseconds(r.Waited), "connect_ms": referenceMilliseconds(r.Connect),
+		"first_byte_client_ms": referenceMilliseconds(r.FirstByte),
+		"client_close":         r.ClientClose.String(), "client_close_ms": referenceMilliseconds(r.ClientCloseAt),
+		"backend_close": r.BackendClose.String(), "backend_close_ms": referenceMilliseconds(r.BackendCloseAt),
+		"sent_client": r.SentClient.String(), "sent_backend": r.SentBackend.String(),
+	}
+}
+
+func referenceSession(r *Record) logrus.Fields {
+	f := logrus.Fields{
+		"event":     "udp.close",
+		"dgrams_in": r.DatagramsIn, "dgrams_out": r.DatagramsOut, "dgrams_dropped": r.Dropped,
+	}
+	if len(r.Attempts) > 0 {
+		f["attempts"], f["attempts_total"] = referenceListOf(r), len(r.Attempts)
+	}
+	return f
+}
+
+func referenceMilliseconds(d time.Duration) float64 {
+	if d < 0 {
+		return -1
+	}
+	return float64(d.Microseconds()) / 1000
+}
+
+type referenceAttempt struct {
+	Backend  string  `json:"backend"`
+	Pod      string  `json:"pod,omitempty"`
+	StartMS  float64 `json:"start_ms"`
+	Duration float64 `json:"dur_ms"`
+	Result   string  `json:"result"`
+	Errno    string  `json:"errno,omitempty"`
+	Hedged   bool    `json:"hedged,omitempty"`
+}
+
+type referenceList []referenceAttempt
+
+func referenceListOf(r *Record) referenceList {
+	list := make(referenceList, len(r.Attempts))
+	for i, a := range r.Attempts {
+		list[i] = referenceAttempt{
+			a.Backend.String(), a.Pod, referenceMilliseconds(a.Start), referenceMilliseconds(a.Duration), string(a.Result), a.Errno, a.Hedged,
+		}
+	}
+	return list
+}
+
+func (list referenceList) String() string {
+	words := make([]string, len(list))
+	for i, a := range list {
+		words[i] = a.Backend + "=" + a.Result
+		if a.Errno != "" {
+			words[i] += "(" + a.Errno + ")"
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func referenceSentence(r *Record) string {
+	plural := func(n int64, what string) string {
+		if n == 1 {
+			return "1 " + what
+		}
+		return fmt.Sprintf("%d %ss", n, what)
+	}
+	name := func(pod string, addr netip.AddrPort) string {
+		if pod != "" {
+			return pod
+		}
+		return addr.String()
+	}
+	s := r.Namespace + "/" + r.Service
+	if r.PortName != "" {
+		s += ":" + r.PortName
+	}
+	session, answered := r.Protocol == "udp", r.FirstReply >= 0
+	if r.Backend().Addr.IsValid() {
+		verb := "served by"
+		if session && !answered {
+			verb = "passed to"
+		}
+		s += " " + verb + " " + name(r.Backend().Pod, r.Backend().Addr)
+	}
+	if session {
+		s += " (" + plural(r.DatagramsIn, "datagram") + " in, "
+		if answered {
+			s += fmt.Sprintf("%d out", r.DatagramsOut)
+		} else {
+			s += "never answered"
+		}
+		if r.Dropped > 0 {
+			s += fmt.Sprintf(", %d dropped", r.Dropped)
+		}
+		s += ")"
+	}
+	failed := slices.DeleteFunc(slices.Clone(r.Attempts), func(a Attempt) bool {
+		return a.Result == OK || a.Result == Superseded || a.Result == Abandoned
+	})
+	if r.Backend().Addr.IsValid() && len(failed) > 0 {
+		why := failed[0].Errno
+		if why == "" {
+			why = string(failed[0].Result)
+		}
+		s += fmt.Sprintf(" after %s on %s (%s)", plural(int64(len(failed)), "failed attempt"), name(failed[0].Pod, failed[0].Backend), why)
+		if len(failed) > 1 {
+			s += " and others"
+		}
+	}
+	return s + ": " + r.Reason.Text()
+}

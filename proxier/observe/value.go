@@ -1,0 +1,158 @@
+package observe
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// value is what a record says in a field.
+type value struct {
+	kind   kind
+	text   string // of a time: its layout
+	number int64  // of a duration: nanoseconds; of yes: 1
+	addr   *netip.AddrPort
+	at     *time.Time
+	record *Record // whose ID, start, endpoint or attempts are meant
+}
+
+type kind uint8
+
+const (
+	kindNone kind = iota // the record does not have the field
+	kindNumber
+	kindMilliseconds
+	kindYes
+	kindAttempts
+	// All others are text.
+	kindText
+	kindIP
+	kindAddrPort
+	kindID
+	kindStart
+	kindBackendIP
+	// Of these the record knows nothing: value.ask.
+	kindTime
+	kindLevel
+	kindMessage
+)
+
+func text(s string) value { return value{kind: kindText, text: s} }
+
+func unlessEmpty(s string) value {
+	if s == "" {
+		return value{}
+	}
+	return text(s)
+}
+
+func number[T int | int32 | int64 | uint8 | uint16](n T) value {
+	return value{kind: kindNumber, number: int64(n)}
+}
+
+func milliseconds(d time.Duration) value { return value{kind: kindMilliseconds, number: int64(d)} }
+
+func yes(b bool) value {
+	v := value{kind: kindYes}
+	if b {
+		v.number = 1
+	}
+	return v
+}
+
+func ip(of *netip.AddrPort) value { return value{kind: kindIP, addr: of} }
+
+// ask gets the value from the entry, if that is who knows.
+func (v *value) ask(e *logrus.Entry, layout string) {
+	switch v.kind {
+	case kindTime:
+		v.at, v.text = &e.Time, layout
+	case kindLevel:
+		v.text = e.Level.String()
+	case kindMessage:
+		v.text = e.Message
+	}
+}
+
+func addrPort(a *netip.AddrPort) value { return value{kind: kindAddrPort, addr: a} }
+
+// any is the value as an ordinary one.
+func (v *value) any() any {
+	switch v.kind {
+	case kindNumber:
+		return v.number
+	case kindMilliseconds:
+		return inMilliseconds(time.Duration(v.number))
+	case kindYes:
+		return v.number == 1
+	case kindAttempts:
+		return attempts(v.record.Attempts)
+	case kindText:
+		return v.text
+	}
+	return string(v.appendText(nil))
+}
+
+// appendText appends what is text, as it is.
+func (v *value) appendText(b []byte) []byte {
+	switch v.kind {
+	case kindIP:
+		return appendIP(b, v.addr.Addr())
+	case kindBackendIP:
+		return appendIP(b, v.record.Backend().Addr.Addr())
+	case kindID:
+		return v.record.appendID(b)
+	case kindAddrPort:
+		return appendAddrPort(b, *v.addr)
+	case kindStart:
+		return v.record.Start.UTC().AppendFormat(b, time.RFC3339Nano)
+	case kindTime:
+		return v.at.AppendFormat(b, v.text)
+	}
+	return append(b, v.text...)
+}
+
+func appendIP(b []byte, a netip.Addr) []byte {
+	if a.IsValid() {
+		return a.AppendTo(b)
+	}
+	return append(b, a.String()...) // which says that it is none
+}
+
+func appendAddrPort(b []byte, a netip.AddrPort) []byte {
+	if a.IsValid() {
+		return a.AppendTo(b)
+	}
+	return append(b, a.String()...)
+}
+
+func inMilliseconds(d time.Duration) float64 {
+	if d < 0 {
+		return -1
+	}
+	return float64(d.Microseconds()) / 1000
+}
+
+// appendMilliseconds appends what strconv.AppendFloat does. It goes by integers, as a
+// record has many times. Above its limit a text has an exponent, JSON has none.
+func appendMilliseconds(b []byte, d time.Duration, format byte) []byte {
+	const limit = 1_000_000 * time.Millisecond
+	switch {
+	case d < 0:
+		return append(b, "-1"...)
+	case d >= limit:
+		return strconv.AppendFloat(b, inMilliseconds(d), format, -1, 64)
+	}
+	us := d.Microseconds()
+	b = strconv.AppendInt(b, us/1000, 10)
+	if us %= 1000; us == 0 {
+		return b
+	}
+	b = append(b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
+	for b[len(b)-1] == '0' {
+		b = b[:len(b)-1]
+	}
+	return b
+}

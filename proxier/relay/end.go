@@ -1,0 +1,84 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
+)
+
+// end is called when both flows have ended.
+func (r *Relay) end() {
+	r.mu.Lock()
+	r.unwatch()
+	r.letGo()
+	owes := r.errno != nil && (owed(&r.client) || owed(&r.backend))
+	r.mu.Unlock()
+	if owes {
+		go r.closeSlowly()
+	} else {
+		r.close()
+	}
+}
+
+// owed says whether a side is yet to get something before it gets a reset.
+func owed(s *side) bool { return isThere(s) && s.conn.Unsent() > 0 }
+
+// isThere says whether a side is still there for a reset.
+func isThere(s *side) bool { return s.Close == observe.CloseNone || s.Close == observe.CloseFIN }
+
+// closeSlowly waits until what was sent has arrived: a reset must not overtake it.
+func (r *Relay) closeSlowly() {
+	r.mu.Lock()
+	r.aborted = make(chan struct{})
+	if r.isOver {
+		close(r.aborted)
+	}
+	r.mu.Unlock()
+	for _, s := range []*side{&r.client, &r.backend} {
+		if isThere(s) {
+			waitSent(s.conn, r.stalled, r.aborted)
+		}
+	}
+	r.close()
+}
+
+// close closes both sides, in good order if both ended so, else with a reset, and tells
+// the owner.
+func (r *Relay) close() {
+	r.mu.Lock()
+	res := Result{Reason: r.reason, Errno: r.errno}
+	r.isOver = true
+	r.mu.Unlock()
+	if res.Reason == "" {
+		res.Reason = observe.OK
+	}
+	for _, s := range []*side{&r.client, &r.backend} {
+		if res.Reason == observe.OK || !isThere(s) {
+			s.conn.Close()
+			continue
+		}
+		s.conn.Reset()
+		s.Sent = observe.CloseRST
+	}
+	res.In, res.Out = r.Moved()
+	res.Client, res.Backend = r.client.Side, r.backend.Side
+	r.owner.Ended(res)
+}
+
+// waitSent waits until the peer has acknowledged everything, until it makes no
+// progress for that long, or until aborted. The kernel tells nobody when that happens, so it
+// has to be asked; this is only done before a reset, which discards the rest.
+func waitSent(conn *tcp.Conn, stalled time.Duration, aborted <-chan struct{}) {
+	left, deadline := conn.Unsent(), time.Now().Add(stalled)
+	for pause := time.Millisecond; left > 0 && time.Now().Before(deadline); pause = min(2*pause, 50*time.Millisecond) {
+		select {
+		case <-aborted:
+			return
+		case <-time.After(pause):
+		}
+		if now := conn.Unsent(); now < left {
+			left, deadline = now, time.Now().Add(stalled)
+		}
+	}
+}

@@ -36,8 +36,8 @@ type connection struct {
 	keepSource bool // the endpoint is promised the client's address
 	visit      limit.Visit
 
-	found   dial.Result // the endpoint that it has
-	settled bool        // what is to be said of its health was said
+	use     use  // of the endpoint that it has
+	settled bool // what is to be said of the endpoint's health was said
 
 	mu      sync.Mutex
 	aborted observe.Reason // why it was aborted, empty if it was not
@@ -293,6 +293,13 @@ func (c *connection) noteFound(found dial.Result) {
 	r.LocalPort = found.Conn.LocalAddr().Port()
 }
 
+// noteBefore has the record tell of the endpoint that it told of before, again.
+func (c *connection) noteBefore(before observe.Record) {
+	r := c.record
+	r.SetBackend(before.Backend())
+	r.Connect, r.LocalPort, r.Source, r.SourceWhy = before.Connect, before.LocalPort, before.Source, before.SourceWhy
+}
+
 // announce tells an endpoint the client's address, where the Service asks for that.
 func (c *connection) announce(found dial.Result) error {
 	version := c.settings.ProxyProtocol
@@ -302,7 +309,8 @@ func (c *connection) announce(found dial.Result) error {
 	err := announce(found.Conn, version, c.record.Client, c.record.VIP)
 	if err != nil {
 		found.Conn.Close()
-		leave(&found, err)
+		use := useOf(found)
+		use.end(err)
 		return &lost{err}
 	}
 	return nil
@@ -313,16 +321,27 @@ type lost struct{ error }
 
 func (l *lost) Unwrap() error { return l.error }
 
-// leave tells everybody that an endpoint is not used any more, once; err is why it
-// failed.
-func leave(found *dial.Result, err error) {
-	leave, done := found.Leave, found.Pick.Done
-	found.Leave, found.Pick.Done = nil, nil // before anything panics
+// use is what to do about an endpoint: all that is kept of a search while bytes move.
+type use struct {
+	leave    func()                 // nil when it was left
+	done     func(balancer.Outcome) // likewise; also nil if the policy does not want to know
+	answered func(time.Duration)    // nil if the policy does not want to know
+	connect  time.Duration
+}
+
+func useOf(found dial.Result) use {
+	return use{found.Leave, found.Pick.Done, found.Pick.Answered, found.Connect}
+}
+
+// end tells everybody that an endpoint is not used any more, once; err is why it failed.
+func (u *use) end(err error) {
+	leave, done := u.leave, u.done
+	u.leave, u.done = nil, nil // before anything panics
 	if leave != nil {
 		leave()
 	}
 	if done != nil {
-		done(balancer.Outcome{Err: err, Connect: found.Connect})
+		done(balancer.Outcome{Err: err, Connect: u.connect})
 	}
 }
 
@@ -330,7 +349,7 @@ func (c *connection) picker() balancer.Picker { return *c.current.Load().pickers
 
 // run has the relay take over, with the endpoint that was found.
 func (c *connection) run(found dial.Result) {
-	c.found = found
+	c.use = useOf(found)
 	r := relay.New(c.client, found.Conn, relay.Settings{HalfClose: c.settings.HalfClose, Hold: c.replays()}, c)
 	c.connected(r, found.Pick.Endpoint.Addr)
 	r.Start()
@@ -345,8 +364,8 @@ func (c *connection) Answered(took time.Duration) {
 		}
 	}()
 	c.isWell()
-	if c.found.Pick.Answered != nil {
-		c.found.Pick.Answered(c.found.Connect + took)
+	if c.use.answered != nil {
+		c.use.answered(c.use.connect + took)
 	}
 }
 
@@ -354,7 +373,7 @@ func (c *connection) Answered(took time.Duration) {
 func (c *connection) isWell() {
 	if c.replays() && !c.settled {
 		c.settled = true
-		c.health.Report(c.found.Pick.Endpoint.Addr, nil)
+		c.health.Report(c.record.Backend().Addr, nil)
 	}
 }
 
@@ -372,17 +391,18 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 	}()
 	last := &c.record.Attempts[len(c.record.Attempts)-1]
 	last.Result, last.Errno = observe.BackendResetEarly, errnoName(early)
-	c.health.Report(c.found.Pick.Endpoint.Addr, early)
+	c.health.Report(c.record.Backend().Addr, early)
 	c.setRelay(c.relay, netip.AddrPort{}) // an endpoint that has crashed may leave
-	leave(&c.found, early)                // others may wait for its place
+	c.use.end(early)                      // others may wait for its place
+	before := *c.record
 	next, err := c.connect(c.failed())
 	if err != nil {
-		c.noteFound(c.found)
+		c.noteBefore(before)
 		c.settled = true
 		c.relay.GiveUp() // the client gets what it would have got without a replay
 		return
 	}
-	c.found = next
+	c.use = useOf(next)
 	c.connected(c.relay, next.Pick.Endpoint.Addr)
 	c.relay.Replay(next.Conn)
 }
@@ -402,7 +422,7 @@ func (c *connection) Ended(res relay.Result) {
 	r.ClientClose, r.ClientCloseAt, r.SentClient = res.Client.Close, c.sinceStart(res.Client.At), res.Client.Sent
 	r.BackendClose, r.BackendCloseAt, r.SentBackend = res.Backend.Close, c.sinceStart(res.Backend.At), res.Backend.Sent
 	c.isWell()
-	leave(&c.found, nil)
+	c.use.end(nil)
 }
 
 // failed are the endpoints that have failed the connection.

@@ -77,7 +77,7 @@ func (f *flow) write(data []byte) (int, error) {
 	f.moved.Add(int64(n))
 	switch {
 	case err == tcp.ErrWait:
-		f.rest = slices.Clone(data[n:])
+		f.left = &leftover{rest: slices.Clone(data[n:])}
 		return n, errFull
 	case err != nil:
 		return n, f.failed(f.dst, err)
@@ -87,14 +87,19 @@ func (f *flow) write(data []byte) (int, error) {
 
 // flush writes what was kept.
 func (f *flow) flush() error {
-	if f.pipe != nil {
-		return f.drain()
-	}
-	if len(f.rest) == 0 {
+	left := f.left
+	if left == nil {
 		return nil
 	}
-	rest := f.rest
-	f.rest = nil
-	_, err := f.write(rest)
+	if left.pipe != nil {
+		err := f.drain(left.pipe)
+		if err == nil {
+			left.pipe.put()
+			f.left = nil
+		}
+		return err
+	}
+	f.left = nil
+	_, err := f.write(left.rest)
 	return err
 }

@@ -25,7 +25,7 @@ func (r *Relay) end() {
 func owed(s *side) bool { return isThere(s) && s.conn.Unsent() > 0 }
 
 // isThere says whether a side is still there for a reset.
-func isThere(s *side) bool { return s.Close == observe.CloseNone || s.Close == observe.CloseFIN }
+func isThere(s *side) bool { return s.closed == observe.CloseNone || s.closed == observe.CloseFIN }
 
 // closeSlowly waits until what was sent has arrived: a reset must not overtake it.
 func (r *Relay) closeSlowly() {
@@ -37,7 +37,7 @@ func (r *Relay) closeSlowly() {
 	r.mu.Unlock()
 	for _, s := range []*side{&r.client, &r.backend} {
 		if isThere(s) {
-			waitSent(s.conn, r.stalled, r.aborted)
+			waitSent(s.conn, r.timeouts.stalled, r.aborted)
 		}
 	}
 	r.close()
@@ -59,10 +59,10 @@ func (r *Relay) close() {
 			continue
 		}
 		s.conn.Reset()
-		s.Sent = observe.CloseRST
+		s.sent = observe.CloseRST
 	}
 	res.In, res.Out = r.Moved()
-	res.Client, res.Backend = r.client.Side, r.backend.Side
+	res.Client, res.Backend = r.client.result(), r.backend.result()
 	r.owner.Ended(res)
 }
 

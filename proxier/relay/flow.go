@@ -16,11 +16,16 @@ type flow struct {
 	moved    atomic.Int64 // bytes written
 
 	// These belong to who moves.
-	begun bool   // the first byte has come
-	bulk  bool   // it comes in large pieces
-	rest  []byte // read and not written yet
-	pipe  *pipe  // likewise; nil unless it is in use
-	at    *side  // that has failed
+	begun bool      // the first byte has come
+	bulk  bool      // it comes in large pieces
+	left  *leftover // nil if there is nothing
+	at    *side     // that has failed
+}
+
+// leftover is what was read and not written yet: in one of the two.
+type leftover struct {
+	rest []byte
+	pipe *pipe
 }
 
 // The states of a flow.
@@ -112,9 +117,8 @@ func (f *flow) move(own bool) {
 
 // end ends the flow.
 func (f *flow) end() {
-	if f.pipe != nil {
-		f.pipe.put()
-		f.pipe = nil
+	if f.left != nil && f.left.pipe != nil {
+		f.left.pipe.put()
 	}
 	f.state.Store(over)
 	f.relay.unuse()

@@ -57,11 +57,11 @@ type Relay struct {
 	client, backend side
 	up, down        flow // from the client, and to it
 	halfClose       time.Duration
-	stalled, prompt time.Duration
+	timeouts        *timeouts
 	holding         atomic.Bool // hold is in use
 
 	mu       sync.Mutex
-	begun    time.Time
+	begun    moment
 	open     int            // flows that have not ended, and calls that use the connections, as Start will
 	aborted  chan struct{}  // closed by Abort, nil if nobody waits for that
 	isOver   bool           // Abort was called
@@ -72,23 +72,51 @@ type Relay struct {
 	watchdog *time.Timer // nil while both sides are open
 }
 
-// side is one of the two connections. Relay.mu guards what is embedded.
+// side is one of the two connections. Relay.mu guards all but the first three.
 type side struct {
 	conn   *tcp.Conn
-	ending atomic.Bool // its end has come, perhaps with bytes before it
-	over   atomic.Bool // in both directions
-	Side
+	ending atomic.Bool   // its end has come, perhaps with bytes before it
+	over   atomic.Bool   // in both directions
+	closed observe.Close // what the peer did
+	sent   observe.Close // what was sent to it
+	first  moment        // when its first byte came
+	at     moment        // when the peer did something
 }
 
-// stalled is how long a peer may acknowledge nothing of what the other one sent
-// before its reset.
-const stalled = 10 * time.Second
+func (s *side) result() Side {
+	return Side{First: s.first.time(), Close: s.closed, At: s.at.time(), Sent: s.sent}
+}
+
+// moment is a time in a third of the space: nanoseconds since the process began, 0 is never.
+type moment int64
+
+var processBegan = time.Now().Add(-1) // no moment is 0
+
+func now() moment { return moment(time.Since(processBegan)) }
+
+func (m moment) time() time.Time {
+	if m == 0 {
+		return time.Time{}
+	}
+	return processBegan.Add(time.Duration(m))
+}
+
+// timeouts are how long a relay waits for what no Service has a say in.
+type timeouts struct {
+	// stalled is how long a peer may acknowledge nothing of what the other one sent
+	// before its reset.
+	stalled time.Duration
+	// prompt is how soon a backend that was asked for nothing closes if it cannot serve:
+	// later it is its timeout for idle connections.
+	prompt time.Duration
+}
+
+var usual = timeouts{stalled: 10 * time.Second, prompt: 2 * time.Second}
 
 // New prepares a relay, which owns both connections from Start on.
 func New(client, backend *tcp.Conn, s Settings, owner Owner) *Relay {
-	r := &Relay{owner: owner, halfClose: s.HalfClose, stalled: stalled, prompt: prompt, open: 3}
-	r.client.conn, r.client.Side = client, open
-	r.backend.conn, r.backend.Side = backend, open
+	r := &Relay{owner: owner, halfClose: s.HalfClose, timeouts: &usual, open: 3}
+	r.client.conn, r.backend.conn = client, backend
 	r.up.between(r, &r.client, &r.backend)
 	r.down.between(r, &r.backend, &r.client)
 	if s.Hold {
@@ -98,12 +126,9 @@ func New(client, backend *tcp.Conn, s Settings, owner Owner) *Relay {
 	return r
 }
 
-// open is a side that has done nothing yet.
-var open = Side{Close: observe.CloseNone, Sent: observe.CloseNone}
-
 // Start begins to relay.
 func (r *Relay) Start() {
-	r.begun = time.Now()
+	r.begun = now()
 	r.up.wake(byRead) // most clients have sent their request by now
 	r.watchBoth()
 	r.unuse()
@@ -227,17 +252,14 @@ func (r *Relay) wakeBoth() {
 
 // noteFirst keeps when the first byte of a side came, and tells of the backend's.
 func (r *Relay) noteFirst(s *side) {
-	now := time.Now()
+	now := now()
 	r.mu.Lock()
-	s.First = now
-	asked := r.begun
-	if r.client.First.After(asked) {
-		asked = r.client.First
-	}
+	s.first = now
+	asked := max(r.begun, r.client.first)
 	r.mu.Unlock()
 	if s == &r.backend {
 		// A client that is served first has asked for nothing: never negative.
-		r.owner.Answered(max(0, now.Sub(asked)))
+		r.owner.Answered(time.Duration(max(0, now-asked)))
 	}
 }
 
@@ -263,22 +285,22 @@ func (r *Relay) passFIN(f *flow) {
 		r.blame(f.src, syscall.ECONNRESET)
 		return
 	}
-	if f.src.Close == observe.CloseNone { // else it was passed on to another backend before
-		f.src.Close, f.src.At = observe.CloseFIN, time.Now()
+	if f.src.closed == observe.CloseNone { // else it was passed on to another backend before
+		f.src.closed, f.src.at = observe.CloseFIN, now()
 	}
-	f.dst.Sent = observe.CloseFIN
-	if f.dst.Close == observe.CloseFIN && back.state.Load() == over {
+	f.dst.sent = observe.CloseFIN
+	if f.dst.closed == observe.CloseFIN && back.state.Load() == over {
 		return // both sides are closed in a moment, which sends it
 	}
 	f.dst.conn.CloseWrite()
-	if f.dst.Close == observe.CloseNone {
+	if f.dst.closed == observe.CloseNone {
 		r.watch(r.halfClose, observe.HalfCloseTimeout)
 	}
 }
 
 // looksReset tells a reset from a FIN: it looks the same to a read when a write was told
 // of it first.
-func looksReset(s *side) bool { return s.Sent == observe.CloseNone && s.conn.Closed() }
+func looksReset(s *side) bool { return s.sent == observe.CloseNone && s.conn.Closed() }
 
 // watch ends the relay when no byte has been moved for a whole interval, or two. The caller
 // holds r.mu.
@@ -344,7 +366,7 @@ func (r *Relay) failed(s *side, err error) {
 // so that what it sent before is delivered; from the other side nothing can be
 // delivered any more. The caller holds r.mu, and wakes both flows up without it.
 func (r *Relay) blame(s *side, err error) {
-	r.errno, s.At = err, time.Now()
+	r.errno, s.at = err, now()
 	how := CloseOf(err)
 	switch {
 	case how == observe.CloseRST && s == &r.client:
@@ -362,9 +384,9 @@ func (r *Relay) blame(s *side, err error) {
 		r.stop()
 		return
 	}
-	s.Close = how
+	s.closed = how
 	r.opposite(s).stopped.Store(true)
-	r.watch(r.stalled, r.reason)
+	r.watch(r.timeouts.stalled, r.reason)
 }
 
 // CloseOf is what the kernel's error of a connection says of its peer's end.

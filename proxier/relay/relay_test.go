@@ -300,7 +300,7 @@ func TestHalfOpenConnectionEndsWhenNobodyReads(t *testing.T) {
 
 // A reset must end a connection also when its last bytes find nobody to read them.
 func TestResetEndsAConnectionWithAStalledPeer(t *testing.T) {
-	s := newScene(t, time.Minute, func(r *Relay) { r.stalled = 100 * time.Millisecond })
+	s := newScene(t, time.Minute, func(r *Relay) { r.timeouts = &timeouts{100 * time.Millisecond, usual.prompt} })
 	s.client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 	flood(s.client) // until the deadline: the backend reads nothing
 	reset(s.client)

@@ -75,7 +75,7 @@ func (r *Relay) holdMore() (result outcome, free bool) {
 				return 0, true
 			}
 			if !r.up.begun {
-				r.up.begun, r.client.First = true, time.Now()
+				r.up.begun, r.client.first = true, now()
 			}
 		case tcp.ErrWait:
 			return drained, false
@@ -92,6 +92,9 @@ func (r *Relay) holdMore() (result outcome, free bool) {
 // sendHeld sends what is held as far as it was not sent yet. It is false if that is not
 // possible now.
 func (r *Relay) sendHeld() (result outcome, ok bool) {
+	if r.hold.lost != nil {
+		return drained, false
+	}
 	n, err := r.backend.conn.Write(r.hold.unsent())
 	r.hold.sent += n
 	r.up.moved.Store(int64(r.hold.sent))
@@ -144,9 +147,9 @@ func (r *Relay) judge(err error) *EarlyEnd {
 		if err = r.hold.lost; err == nil { // a write was told, and so the read was not
 			err = syscall.ECONNRESET
 		}
-	case r.client.First.IsZero() && time.Since(r.begun) > r.prompt:
+	case r.client.first == 0 && time.Duration(now()-r.begun) > r.timeouts.prompt:
 		return nil // nobody has asked it for anything: it does not wait any longer
-	case r.backend.Sent == observe.CloseFIN:
+	case r.backend.sent == observe.CloseFIN:
 		return nil // an empty answer
 	default:
 		return &EarlyEnd{Close: observe.CloseFIN}
@@ -157,10 +160,6 @@ func (r *Relay) judge(err error) *EarlyEnd {
 	return nil
 }
 
-// prompt is how soon a backend that was asked for nothing closes if it cannot serve:
-// later it is its timeout for idle connections.
-const prompt = 2 * time.Second
-
 // letGo ends the holding, if there is any: from now on there is one backend. The caller
 // holds Relay.mu.
 func (r *Relay) letGo() {
@@ -168,7 +167,9 @@ func (r *Relay) letGo() {
 		return
 	}
 	defer r.holding.Store(false) // from then on flows do not ask for r.mu
-	r.up.rest = slices.Clone(r.hold.unsent())
+	if unsent := r.hold.unsent(); len(unsent) > 0 {
+		r.up.left = &leftover{rest: slices.Clone(unsent)}
+	}
 	if r.hold.lost != nil && r.reason == "" {
 		r.blame(&r.backend, r.hold.lost)
 	}
@@ -182,12 +183,13 @@ func (r *Relay) letGo() {
 func (r *Relay) Replay(backend *tcp.Conn) {
 	r.mu.Lock()
 	r.backend.conn.Reset() // nobody waits for an answer any more
-	r.backend.conn, r.backend.Side = backend, open
+	r.backend.conn, r.backend.first, r.backend.at = backend, 0, 0
+	r.backend.closed, r.backend.sent = observe.CloseNone, observe.CloseNone
 	r.backend.ending.Store(false)
 	r.backend.over.Store(false)
 	r.hold.sent, r.hold.lost = 0, nil
 	r.up.moved.Store(0)
-	r.begun = time.Now()
+	r.begun = now()
 	if r.up.state.CompareAndSwap(over, resting) { // the FIN is to be passed on once more
 		r.open++
 	}

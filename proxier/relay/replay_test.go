@@ -168,7 +168,7 @@ func TestReplayWhenTheClientHasSentNothing(t *testing.T) {
 
 // A backend ends connections that nobody uses. Where one is reset, something is wrong.
 func TestABackendThatDoesNotWaitForARequest(t *testing.T) {
-	s := newReplays(t, time.Minute, func(r *Relay) { r.prompt = 0 })
+	s := newReplays(t, time.Minute, func(r *Relay) { r.timeouts = &timeouts{stalled: usual.stalled} })
 	s.backend.CloseWrite()
 	s.wantAnswered()
 	if _, err := s.receive(s.client); err != nil {
@@ -179,13 +179,13 @@ func TestABackendThatDoesNotWaitForARequest(t *testing.T) {
 		t.Errorf("result %+v", r)
 	}
 
-	s = newReplays(t, time.Minute, func(r *Relay) { r.prompt = 0 })
+	s = newReplays(t, time.Minute, func(r *Relay) { r.timeouts = &timeouts{stalled: usual.stalled} })
 	reset(s.backend)
 	s.wantEarly(observe.CloseRST)
 	s.replay()
 	s.answerAndEnd()
 
-	s = newReplays(t, time.Minute, func(r *Relay) { r.prompt = 0 })
+	s = newReplays(t, time.Minute, func(r *Relay) { r.timeouts = &timeouts{stalled: usual.stalled} })
 	s.send(s.client, []byte("request"))
 	s.get(s.backend, 7)
 	s.backend.Close()
@@ -349,7 +349,7 @@ func TestClientResetsBetweenTwoBackends(t *testing.T) {
 // before it finds nobody to read it.
 func TestAnAnswerAndAResetAndAStalledClient(t *testing.T) {
 	s := newReplays(t, time.Minute, func(r *Relay) {
-		r.stalled = 100 * time.Millisecond
+		r.timeouts = &timeouts{100 * time.Millisecond, usual.prompt}
 		clog(r.client.conn)
 	})
 	s.send(s.client, []byte("request"))
@@ -718,7 +718,7 @@ func TestSilentBackendAfterAReplay(t *testing.T) {
 
 // A reset ends the connection also when what is held finds nobody to read it.
 func TestResetEndsAHoldThatNobodyReads(t *testing.T) {
-	s := newClogged(t, func(r *Relay) { r.stalled = 100 * time.Millisecond })
+	s := newClogged(t, func(r *Relay) { r.timeouts = &timeouts{100 * time.Millisecond, usual.prompt} })
 	s.send(s.backend, []byte("answer"))
 	s.get(s.client, 6)
 	reset(s.client)

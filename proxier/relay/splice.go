@@ -16,55 +16,54 @@ var errNoPipe = errors.New("no pipe is free")
 
 // splice moves bytes without copying them, until there are no more.
 func (f *flow) splice() (n int64, err error) {
-	if f.pipe == nil { // else it is the one that was just emptied
-		f.pipe = pipes.get()
-	}
-	if f.pipe == nil {
+	p := pipes.get()
+	if p == nil {
 		return 0, errNoPipe
 	}
 	for {
-		got, err := f.fill()
+		got, err := f.fill(p)
 		if err != nil || got == 0 {
-			f.pipe.put()
-			f.pipe = nil
+			p.put()
 			f.bulk = n == 0 || n > bufferSize
 			return n, err
 		}
 		f.first()
 		n += int64(got)
-		if err := f.drain(); err != nil {
+		if err := f.drain(p); err != nil {
+			f.left = &leftover{pipe: p}
 			return n, err
 		}
 		if f.stopped.Load() {
+			p.put()
 			return n, errStopped
 		}
 	}
 }
 
-// fill moves bytes of the source into the pipe, which is empty. After a FIN these are 0.
-func (f *flow) fill() (int, error) {
-	n, err := splice(f.src.conn.FD(), f.pipe.w, f.pipe.size)
+// fill moves bytes of the source into a pipe, which is empty. After a FIN these are 0.
+func (f *flow) fill(p *pipe) (int, error) {
+	n, err := splice(f.src.conn.FD(), p.w, p.size)
 	switch {
 	case err == unix.EAGAIN:
 		return 0, errDrained
 	case err != nil:
 		return 0, f.failed(f.src, os.NewSyscallError("splice", err))
 	}
-	f.pipe.n = n
+	p.n = n
 	return n, nil
 }
 
-// drain moves what is in the pipe on. The pipe is kept if there is no room for all of it.
-func (f *flow) drain() error {
-	for f.pipe.n > 0 {
-		n, err := splice(f.pipe.r, f.dst.conn.FD(), f.pipe.n)
+// drain moves what is in a pipe on, as far as there is room.
+func (f *flow) drain(p *pipe) error {
+	for p.n > 0 {
+		n, err := splice(p.r, f.dst.conn.FD(), p.n)
 		switch {
 		case err == unix.EAGAIN:
 			return errFull
 		case err != nil:
 			return f.failed(f.dst, os.NewSyscallError("splice", err))
 		}
-		f.pipe.n -= n
+		p.n -= n
 		f.moved.Add(int64(n))
 	}
 	return nil

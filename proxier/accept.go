@@ -16,9 +16,14 @@ const (
 	acceptsAtOnce = 16
 )
 
-// welcome is what becomes of a client that a poller has accepted, up to where it would have
-// to wait. polls says that the poller was not handed over for that.
-type welcome func(by *tcp.Poller, client *tcp.Conn, peer netip.AddrPort) (polls bool)
+// welcome counts a client that was accepted. It must not block.
+type welcome func(client *tcp.Conn, peer netip.AddrPort) guest
+
+// guest is a client that was accepted. A poller serves it up to where it would have to
+// wait; polls says that the poller was not handed over for that.
+type guest interface {
+	serve(by *tcp.Poller) (polls bool)
+}
 
 // shift is the time in which a socket listens.
 type shift struct {
@@ -35,8 +40,8 @@ type shift struct {
 // begin has pollers accept, until end.
 func (s *shift) begin() error { return s.listener.Watch(s.pollers, s) }
 
-// end is called before the socket stops to listen. Nobody accepts any more when it
-// returns.
+// end is called before the socket stops to listen. When it returns nobody accepts any more,
+// and all that were accepted are counted.
 func (s *shift) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,29 +55,33 @@ func (s *shift) end() {
 // Ready is called while clients wait to be accepted.
 func (s *shift) Ready(p *tcp.Poller, _ tcp.Events) {
 	for range acceptsAtOnce {
-		client, peer, err := s.accept(p)
+		guest, err := s.accept()
 		if err != nil {
 			s.failed(err)
 			return
 		}
-		if client == nil || !s.welcome(p, client, peer) {
+		if guest == nil || !guest.serve(p) {
 			return
 		}
 	}
 }
 
-// accept returns nil if there is nobody.
-func (s *shift) accept(p *tcp.Poller) (*tcp.Conn, netip.AddrPort, error) {
+// accept returns nil if there is nobody. A connection is not for the poller that has
+// accepted it: the kernel would wake the same one for all that come in quiet times.
+func (s *shift) accept() (guest, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.ended {
-		return nil, netip.AddrPort{}, nil
+		return nil, nil
 	}
-	client, peer, err := s.listener.Accept(p)
-	if err == tcp.ErrWait {
-		err = nil
+	client, peer, err := s.listener.Accept(s.pollers.Next())
+	switch err {
+	case nil:
+		return s.welcome(client, peer), nil
+	case tcp.ErrWait:
+		return nil, nil
 	}
-	return client, peer, err
+	return nil, err
 }
 
 // failed is called when a client cannot be accepted. Whatever the fault is, it is told and

@@ -82,6 +82,35 @@ func TestClientsThatComeWhenASocketGetsQuiet(t *testing.T) {
 	}
 }
 
+// Whoever waits for the connections of a socket that is closed waits for all of them.
+func TestAClosedSocketHasCountedItsClients(t *testing.T) {
+	s := loopbackSocket(t)
+	counting, goOn := make(chan bool), make(chan bool)
+	var counted atomic.Bool
+	s.serve(anyPollers, func(c *tcp.Conn, peer netip.AddrPort) guest {
+		counting <- true
+		<-goOn
+		counted.Store(true)
+		return greet(c, peer)
+	}, ignore)
+	client, err := dialTCP(s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	<-counting
+	closed := make(chan bool)
+	go func() {
+		s.close()
+		if !counted.Load() {
+			t.Error("a client was accepted that is not counted")
+		}
+		close(closed)
+	}()
+	time.AfterFunc(20*time.Millisecond, func() { close(goOn) })
+	<-closed
+}
+
 // A socket that refuses and serves in turn, while clients come: each of them is greeted
 // or refused, and none hangs.
 func TestSocketTurnsWhileClientsCome(t *testing.T) {
@@ -128,7 +157,7 @@ func TestEachShiftHasItsOwnHandler(t *testing.T) {
 	s := loopbackSocket(t)
 	var of [5]atomic.Int64
 	for i := range of {
-		s.serve(anyPollers, func(_ *tcp.Poller, c *tcp.Conn, peer netip.AddrPort) bool { of[i].Add(1); return greet(nil, c, peer) }, ignore)
+		s.serve(anyPollers, func(c *tcp.Conn, peer netip.AddrPort) guest { of[i].Add(1); return greet(c, peer) }, ignore)
 		wantServed(t, s.addr)
 		s.refuse()
 		wantRefused(t, s.addr)

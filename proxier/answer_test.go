@@ -73,7 +73,7 @@ func TestSocketGivesEveryAnswerAfterEveryOther(t *testing.T) {
 func TestSilentSocketKeepsEstablishedConnections(t *testing.T) {
 	s := loopbackSocket(t)
 	accepted := make(chan *tcp.Conn, 1)
-	s.give(serving, anyPollers, func(_ *tcp.Poller, c *tcp.Conn, peer netip.AddrPort) bool { accepted <- c; return true }, ignore)
+	s.give(serving, anyPollers, func(c *tcp.Conn, peer netip.AddrPort) guest { accepted <- c; return nil }, ignore)
 	client, err := dialTCP(s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestSilentSocketKeepsEstablishedConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSilence(t, "127.0.0.1", s.addr)
-	greet(nil, server, netip.AddrPort{})
+	greet(server, netip.AddrPort{})
 	buf := make([]byte, 10)
 	client.SetDeadline(time.Now().Add(patience))
 	if n, err := client.Read(buf); string(buf[:n]) != "hello" {

@@ -456,7 +456,7 @@ func (r *redirect) openDenied(family Family) error {
 		return err
 	})
 	if err == nil {
-		closeAll := func(_ *tcp.Poller, c *tcp.Conn, _ netip.AddrPort) bool { c.Close(); return true } // none gets so far
+		closeAll := func(c *tcp.Conn, _ netip.AddrPort) guest { c.Close(); return nil } // none gets so far
 		if err = s.give(silent, r.pollers, closeAll, func(error) {}); err != nil {
 			s.close()
 			r.released(s.addr)

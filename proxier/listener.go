@@ -284,12 +284,12 @@ func withoutAll(list, gone []Frontend) []Frontend {
 
 // accept is the welcome of a client for whom a set of endpoints is eligible; empty: which,
 // depends on the client.
-func (l *listener) accept(by *tcp.Poller, client *tcp.Conn, peer netip.AddrPort, set Set) (polls bool) {
+func (l *listener) accept(client *tcp.Conn, peer netip.AddrPort, set Set) guest {
 	c := &connection{listener: l, client: client, set: set, record: l.observer.Open(l.shared.metrics)}
 	c.record.Client = peer
 	c.record.ServiceActive = int32(l.active.Add(1))
 	c.record.GlobalActive = int32(l.connections.add(c))
-	return c.serve(by)
+	return c
 }
 
 func (l *listener) acceptFailed(err error) {

@@ -259,9 +259,10 @@ func (p *Proxier) shutdown() error {
 	p.flows.close(p.node.addresses().all())
 	p.drain()
 	p.data.dialer.Close()
-	p.data.pollers.Close()
 	p.source.paths.Close()
-	if err = errors.Join(err, bounded(p.data.capture.remove)); err != nil {
+	err = errors.Join(err, bounded(p.data.capture.remove))
+	p.data.pollers.Close() // the capture has sockets, too
+	if err != nil {
 		return fmt.Errorf("remove the capture: %w (run usher cleanup)", err)
 	}
 	return nil

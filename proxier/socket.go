@@ -61,9 +61,7 @@ func (s *socket) give(want answer, l *listener) error {
 	if s.stream.now.equal(want) {
 		return nil // before closures are made that nobody needs
 	}
-	hello := func(by *tcp.Poller, client *tcp.Conn, peer netip.AddrPort) bool {
-		return l.accept(by, client, peer, s.set)
-	}
+	hello := func(client *tcp.Conn, peer netip.AddrPort) guest { return l.accept(client, peer, s.set) }
 	return s.stream.give(want, l.pollers, hello, l.acceptFailed)
 }
 

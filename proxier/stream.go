@@ -79,10 +79,10 @@ func (s *streamSocket) refuse() error {
 		s.shift.end()
 		s.shift = nil
 	}
+	s.now.listen = false
 	if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
 		return os.NewSyscallError("shutdown", err)
 	}
-	s.now.listen = false
 	return errors.Join(setReuse(s.fd, false), s.filter(refusing))
 }
 

@@ -54,10 +54,10 @@ func wantRefused(t *testing.T, addr netip.AddrPort) {
 }
 
 // greet answers every connection and closes it.
-func greet(_ *tcp.Poller, conn *tcp.Conn, _ netip.AddrPort) bool {
+func greet(conn *tcp.Conn, _ netip.AddrPort) guest {
 	conn.Write([]byte("hello"))
 	conn.Close()
-	return true
+	return nil
 }
 
 func wantServed(t *testing.T, addr netip.AddrPort) {
@@ -102,7 +102,7 @@ func TestSocketRefusesAndServesInTurn(t *testing.T) {
 func TestRefusingSocketKeepsEstablishedConnections(t *testing.T) {
 	s := loopbackSocket(t)
 	accepted := make(chan *tcp.Conn, 1)
-	s.serve(anyPollers, func(_ *tcp.Poller, c *tcp.Conn, peer netip.AddrPort) bool { accepted <- c; return true }, ignore)
+	s.serve(anyPollers, func(c *tcp.Conn, peer netip.AddrPort) guest { accepted <- c; return nil }, ignore)
 	client, err := dialTCP(s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestRefusingSocketKeepsEstablishedConnections(t *testing.T) {
 	if err := s.refuse(); err != nil {
 		t.Fatal(err)
 	}
-	greet(nil, server, netip.AddrPort{})
+	greet(server, netip.AddrPort{})
 	if got, err := io.ReadAll(client); string(got) != "hello" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}

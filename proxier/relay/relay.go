@@ -136,8 +136,8 @@ func (r *Relay) Start() {
 
 // watchBoth has the pollers call from now on. The caller uses the connections.
 func (r *Relay) watchBoth() {
-	err := errors.Join(r.client.conn.Watch((*ofClient)(r)), r.backend.conn.Watch((*ofBackend)(r)))
 	r.mu.Lock()
+	err := errors.Join(r.client.conn.Watch((*ofClient)(r)), r.backend.conn.Watch((*ofBackend)(r)))
 	if err != nil && r.reason == "" {
 		r.blame(&r.client, err)
 	}
@@ -168,7 +168,7 @@ func (r *Relay) ready(s *side, from, to *flow, e tcp.Events) {
 	}
 	if e.Over() {
 		s.over.Store(true)
-		if from.state.Load() == stuck {
+		if state := from.state.Load(); state == stuck || state == over {
 			r.hungUp(s)
 		}
 	}
@@ -180,11 +180,11 @@ func (r *Relay) ready(s *side, from, to *flow, e tcp.Events) {
 	}
 }
 
-// hungUp is called when a side is over while what it has sent has yet to be written. Its
-// end is not read before that.
+// hungUp is called when a side is over while what it has sent has yet to be written, or
+// after its FIN: nobody reads from it.
 func (r *Relay) hungUp(s *side) {
 	r.mu.Lock()
-	if r.reason == "" && r.early == nil {
+	if r.reason == "" && r.early == nil && r.open > 0 { // else the connection may be closed
 		if err := s.conn.Err(); err != nil {
 			r.blame(s, err)
 		}
@@ -192,7 +192,7 @@ func (r *Relay) hungUp(s *side) {
 	failed := r.reason != ""
 	r.mu.Unlock()
 	if failed {
-		r.opposite(s).wake(byOther)
+		r.wakeBoth()
 	}
 }
 

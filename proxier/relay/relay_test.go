@@ -237,6 +237,21 @@ func TestResetThatLooksLikeAFIN(t *testing.T) {
 	}
 }
 
+// Nobody reads from a client any more that has sent its FIN.
+func TestResetAfterAFIN(t *testing.T) {
+	s := newScene(t, time.Minute)
+	s.client.CloseWrite()
+	if _, err := s.receive(s.backend); err != nil {
+		t.Fatal(err)
+	}
+	s.send(s.backend, []byte("unread"))
+	waitSent(look(s.backend), patience, nil)
+	s.client.Close() // with something unread: a reset
+	if r := s.end(); r.Reason != observe.ClientReset {
+		t.Errorf("result %+v", r)
+	}
+}
+
 func TestBackendResetWhileClientSends(t *testing.T) {
 	s := newScene(t, time.Minute)
 	s.client.SetWriteDeadline(time.Now().Add(patience))

@@ -24,6 +24,19 @@ type Target struct {
 // done. An error of the kernel is an *os.SyscallError; after limit it is
 // os.ErrDeadlineExceeded.
 func Connect(ctx context.Context, t Target, limit time.Time) (*Conn, error) {
+	for range 3 {
+		c, err := connectOnce(ctx, t, limit)
+		if err != nil || c.LocalAddr() != t.Addr {
+			return c, err
+		}
+		// Nobody listens at a port of this node that the kernel may choose for us, and it
+		// has: the connection is one with itself (RFC 9293, 3.5, simultaneous open).
+		c.Reset()
+	}
+	return nil, os.NewSyscallError("connect", unix.ECONNREFUSED)
+}
+
+func connectOnce(ctx context.Context, t Target, limit time.Time) (*Conn, error) {
 	c, to, err := open(t)
 	if err != nil {
 		return nil, err

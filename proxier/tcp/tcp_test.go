@@ -219,6 +219,20 @@ func TestConnectFails(t *testing.T) {
 	}
 }
 
+// The kernel may choose the very port that is connected to: that is nobody's answer.
+func TestConnectToOneself(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := netip.MustParseAddrPort(ln.Addr().String())
+	ln.Close()
+	to := Target{Addr: free, Poller: newPollers(t).Next(), Prepare: func(fd int) error { return unix.Bind(fd, Sockaddr(free)) }}
+	if c, err := Connect(t.Context(), to, time.Now().Add(patience)); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
 // Nobody accepts, and the queue is full: the kernel drops what comes.
 func TestConnectWaits(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -3,7 +3,6 @@ package proxier
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -554,14 +553,6 @@ func (c *connection) endpoint() netip.AddrPort {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.to
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		ap := tcp.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	return netip.AddrPort{}
 }
 
 func errnoName(err error) string {

@@ -26,13 +26,9 @@ type streamSocket struct {
 // openStream binds addr, and refuses connections. It fails with EADDRINUSE if
 // somebody else listens there.
 func openStream(addr netip.AddrPort) (*streamSocket, error) {
-	family := unix.AF_INET
-	if addr.Addr().Is6() {
-		family = unix.AF_INET6
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := tcp.Open(addr.Addr())
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return nil, err
 	}
 	s := &streamSocket{addr: addr, ln: tcp.NewListener(fd), fd: fd}
 	if err = s.bind(); err == nil {

@@ -37,6 +37,14 @@ func freeAddr(t *testing.T) netip.AddrPort {
 	return addrPort(ln.Addr())
 }
 
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
 func dialTCP(addr netip.AddrPort) (net.Conn, error) {
 	return net.DialTimeout("tcp", addr.String(), patience)
 }

@@ -46,5 +46,7 @@
 //
 // What bounds a process is the number of files that it may have open. files.go says
 // how many connections that makes, and what is kept for everything else. That holds
-// only if whoever accepts connections stops at those that are [Unjudged].
+// only if few connections at a time are accepted and neither counted by [Gate.Enter],
+// which they are when it returns or asks its context when that is done, nor closed: in a
+// flood, what is accepted faster than judged takes files that no limit knows of.
 package limit

@@ -13,15 +13,9 @@ const (
 
 	// Reserve is how many files are for everything else: connections to the API
 	// server, netlink, the pipes of iptables, health, metrics, the admin socket, logs,
-	// attempts to connect beside the first, Unjudged, and Pipes.
+	// attempts to connect beside the first, connections that were accepted and are not
+	// counted yet, and Pipes.
 	Reserve = 256 + 2*Pipes
-
-	// Unjudged is how many connections may be accepted and neither be counted by
-	// Gate.Enter, which they are when it returns or asks its context when that is done,
-	// nor be closed. Whoever accepts has to stop there: in a flood it is much faster
-	// than the goroutines that are to judge, and what it accepts takes files that no
-	// limit knows of.
-	Unjudged = 64
 )
 
 const (

@@ -149,7 +149,7 @@ func serve() {
 	var refused atomic.Int64
 	var others atomic.Value
 	judged := make(chan struct{}, connections)
-	unjudged := make(chan struct{}, Unjudged)
+	unjudged := make(chan struct{}, 64)
 	for range connections {
 		unjudged <- struct{}{}
 		conn, err := listener.Accept()

@@ -40,7 +40,7 @@ func appendMember(b []byte, key string, v value) []byte {
 	if v.kind == kindNone {
 		return b
 	}
-	return appendJSON(append(b, key...), &v)
+	return appendJSON(append(b, key...), v)
 }
 
 // appendText appends them as endpoint=result(errno).

@@ -106,3 +106,23 @@ func ordered(entry []field, sort func([]string), before, after string) []field {
 func entryField(key string, what kind) field {
 	return field{key: key, of: func(*Record) value { return value{kind: what} }}
 }
+
+// appendFields appends what a record has of the fields, with end behind each. layout is
+// that of the entry's time.
+func appendFields(b []byte, list []field, e *logrus.Entry, r *Record, layout string, appendValue func([]byte, value) []byte, end byte) []byte {
+	for i := range list {
+		f := &list[i]
+		if !f.isOf(r) {
+			continue
+		}
+		v := f.of(r)
+		if v.kind == kindNone {
+			continue
+		}
+		v.ask(e, layout)
+		b = append(b, f.key...)
+		b = appendValue(b, v)
+		b = append(b, end)
+	}
+	return b
+}

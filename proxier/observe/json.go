@@ -17,25 +17,12 @@ var jsonFields = ordered([]field{
 // jsonLine appends the line of a record.
 func jsonLine(b []byte, e *logrus.Entry, r *Record) []byte {
 	b = append(b, '{')
-	for i := range jsonFields {
-		f := &jsonFields[i]
-		if !f.isOf(r) {
-			continue
-		}
-		v := f.of(r)
-		if v.kind == kindNone {
-			continue
-		}
-		v.ask(e, time.RFC3339Nano)
-		b = append(b, f.key...)
-		b = appendJSON(b, &v)
-		b = append(b, ',')
-	}
+	b = appendFields(b, jsonFields, e, r, time.RFC3339Nano, appendJSON, ',')
 	b[len(b)-1] = '}'
 	return append(b, '\n')
 }
 
-func appendJSON(b []byte, v *value) []byte {
+func appendJSON(b []byte, v value) []byte {
 	switch v.kind {
 	case kindNumber:
 		return strconv.AppendInt(b, v.number, 10)

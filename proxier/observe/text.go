@@ -33,25 +33,12 @@ var textFields = ordered([]field{
 
 // textLine appends the line of a record.
 func textLine(b []byte, e *logrus.Entry, r *Record) []byte {
-	for i := range textFields {
-		f := &textFields[i]
-		if !f.isOf(r) {
-			continue
-		}
-		v := f.of(r)
-		if v.kind == kindNone {
-			continue
-		}
-		v.ask(e, textTime)
-		b = append(b, f.key...)
-		b = appendLogfmt(b, &v)
-		b = append(b, ' ')
-	}
+	b = appendFields(b, textFields, e, r, textTime, appendLogfmt, ' ')
 	b[len(b)-1] = '\n'
 	return b
 }
 
-func appendLogfmt(b []byte, v *value) []byte {
+func appendLogfmt(b []byte, v value) []byte {
 	start := len(b)
 	switch v.kind {
 	case kindNumber:

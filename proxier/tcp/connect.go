@@ -59,13 +59,9 @@ func connectOnce(ctx context.Context, t Target, limit time.Time) (*Conn, error) 
 // open makes a socket that is ready to connect.
 func open(t Target) (c *Conn, to unix.Sockaddr, err error) {
 	addr := netip.AddrPortFrom(t.Addr.Addr().Unmap(), t.Addr.Port())
-	family := unix.AF_INET
-	if addr.Addr().Is6() {
-		family = unix.AF_INET6
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := Open(addr.Addr())
 	if err != nil {
-		return nil, nil, os.NewSyscallError("socket", err)
+		return nil, nil, err
 	}
 	c = New(fd, t.Poller)
 	if t.Prepare != nil {
@@ -82,6 +78,16 @@ func open(t Target) (c *Conn, to unix.Sockaddr, err error) {
 		return nil, nil, err
 	}
 	return c, Sockaddr(addr), nil
+}
+
+// Open opens a socket of an address's family that does not block. It is the caller's.
+func Open(a netip.Addr) (fd int, err error) {
+	family := unix.AF_INET
+	if a.Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	return fd, os.NewSyscallError("socket", err)
 }
 
 // connect begins to connect, or tells how far that has come.

@@ -71,6 +71,9 @@ type Config struct {
 	// Service.Balancer and annotations may give. May be nil.
 	Policies map[string]func() balancer.Policy
 
+	// Cores is how many the data path is for; 0: GOMAXPROCS. It serves best if GOMAXPROCS
+	// is one more (tcp.NewPollers).
+	Cores int
 	// MaxConnections is how many there may be in all; 0: as many as the files allow
 	// that this process may open.
 	MaxConnections int

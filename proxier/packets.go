@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -31,18 +30,17 @@ const (
 // newPackets makes what moves datagrams, and what counts connections: these two
 // share the files that this process may open.
 func newPackets(cfg *Config, mark int) (*connections, *udp.Relay, error) {
-	cores := runtime.GOMAXPROCS(0)
 	var relay *udp.Relay
 	connections := newConnections(cfg.MaxConnections, func() int { return relay.Len() })
 	relay, err := udp.New(udp.Config{
-		Mark: mark, Loops: min(cores, maxLoops), Readers: packetReaders(),
+		Mark: mark, Loops: min(cfg.Cores, maxLoops), Readers: packetReaders(cfg.Cores),
 		Limit: func() int { return sessionLimit(cfg.MaxUDPSessions, connections) },
 	})
 	return connections, relay, err
 }
 
 // packetReaders is how many files a UDP socket is read from, at most.
-func packetReaders() int { return min(max(runtime.GOMAXPROCS(0)/2, 1), maxReaders) }
+func packetReaders(cores int) int { return min(max(cores/2, 1), maxReaders) }
 
 // sessionLimit is how many UDP sessions there may be: half of the files unless a
 // number was asked for, and no more than connections leave. Each needs a local

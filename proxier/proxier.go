@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,9 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	if err := cfg.checkPolicies(); err != nil {
 		return nil, err
 	}
+	if cfg.Cores == 0 {
+		cfg.Cores = runtime.GOMAXPROCS(0)
+	}
 	node, err := newAddressWatch(cfg.Log)
 	if err != nil {
 		return nil, err
@@ -85,7 +89,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	if p.source, err = newClientSource(cfg.NodeName, cfg.ReturnMark); err != nil {
 		return nil, err
 	}
-	pollers, err := tcp.NewPollers()
+	pollers, err := tcp.NewPollers(cfg.Cores)
 	if err != nil {
 		p.source.paths.Close()
 		return nil, err

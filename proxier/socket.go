@@ -26,8 +26,10 @@ type socket struct {
 
 	stream *streamSocket
 	packet *packetSocket
-	// readers counts the files that UDP sockets have beside their own.
+	// readers counts the files that UDP sockets have beside their own, files are this
+	// one's.
 	readers *atomic.Int64
+	files   int64
 }
 
 // opener opens a socket that refuses clients. It fails with EADDRINUSE if
@@ -38,7 +40,7 @@ type opener func(netip.AddrPort) (*socket, error)
 func (l *listener) open(addr netip.AddrPort) (s *socket, err error) {
 	s = &socket{addr: addr}
 	if l.key.Protocol == udpProtocol {
-		s.readers = &l.connections.readers
+		s.readers, s.files = &l.connections.readers, int64(l.packets.Readers())
 		s.packet, err = openPacket(l.packets, addr, l.shared.sessions)
 	} else {
 		s.stream, err = openStream(addr)
@@ -47,7 +49,7 @@ func (l *listener) open(addr netip.AddrPort) (s *socket, err error) {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
 	if s.packet != nil {
-		s.readers.Add(int64(packetReaders()))
+		s.readers.Add(s.files)
 	}
 	return s, nil
 }
@@ -70,7 +72,7 @@ func (s *socket) give(want answer, l *listener) error {
 func (s *socket) close(reason observe.Reason) {
 	if s.packet != nil {
 		s.packet.Close(reason)
-		s.readers.Add(-int64(packetReaders()))
+		s.readers.Add(-s.files)
 	} else {
 		s.stream.close()
 	}

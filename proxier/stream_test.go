@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func ignore(error) {}
 
 // anyPollers are for sockets that no Proxier has opened.
 var anyPollers = func() *tcp.Pollers {
-	p, err := tcp.NewPollers()
+	p, err := tcp.NewPollers(runtime.GOMAXPROCS(0))
 	if err != nil {
 		panic(err)
 	}

@@ -129,8 +129,8 @@ func TestReadersTakeFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := before - p.data.connections.files(); n != packetReaders() {
-		t.Errorf("%d files are taken, want %d", n, packetReaders())
+	if n := before - p.data.connections.files(); n != p.data.packets.Readers() {
+		t.Errorf("%d files are taken, want %d", n, p.data.packets.Readers())
 	}
 	s.close(observe.Shutdown)
 	if n := p.data.connections.files(); n != before {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -329,7 +330,7 @@ func (l *lab) settled(endpoint netip.AddrPort, reports int) {
 
 // poller watches the connections of a test, as long as that lasts.
 func poller(t testing.TB) *tcp.Poller {
-	p, err := tcp.NewPollers()
+	p, err := tcp.NewPollers(runtime.GOMAXPROCS(0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ func (s *scene) Ended(r Result)              { s.result <- r }
 
 // pollers serve all relays of these tests.
 var pollers = sync.OnceValue(func() *tcp.Pollers {
-	p, err := tcp.NewPollers()
+	p, err := tcp.NewPollers(runtime.GOMAXPROCS(0))
 	if err != nil {
 		panic(err)
 	}

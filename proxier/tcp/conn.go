@@ -22,13 +22,13 @@ func New(fd int, p *Poller) *Conn { return &Conn{Socket{fd: fd, poller: p}} }
 
 // Read reads what has come. After the peer's FIN it returns io.EOF.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := unix.Read(c.fd, p)
+	n, err := receive(c.fd, p)
 	for err == unix.EINTR {
-		n, err = unix.Read(c.fd, p)
+		n, err = receive(c.fd, p)
 	}
 	switch {
 	case err != nil:
-		return 0, failure("read", err)
+		return 0, failure("recv", err)
 	case n == 0 && len(p) > 0:
 		return 0, io.EOF
 	}
@@ -57,11 +57,11 @@ func (c *Conn) Peek() error {
 // or why nothing more can be written.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	for n < len(p) {
-		switch k, err := unix.Write(c.fd, p[n:]); {
+		switch k, err := send(c.fd, p[n:]); {
 		case err == nil:
 			n += k
 		case err != unix.EINTR:
-			return n, failure("write", err)
+			return n, failure("send", err)
 		}
 	}
 	return n, nil

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,16 +34,19 @@ type Handler interface{ Ready(*Poller, Events) }
 // maxPollers bounds how often every listener is watched.
 const maxPollers = 8
 
-// Pollers are what watches all sockets of a proxy, one for each processor.
+// Pollers are what watches all sockets of a proxy.
 type Pollers struct {
 	all  []*Poller
 	next atomic.Uint32
 }
 
-// NewPollers returns pollers that have to be closed. Each takes two files, and a thread.
-func NewPollers() (*Pollers, error) {
+// NewPollers returns pollers for so many cores, 8 at most, that have to be closed. Each
+// takes two files, and a thread. While it waits it keeps one of the processors that the
+// runtime has (GOMAXPROCS): unless one more is left over, the runtime looks every 20 us
+// whether to take it back.
+func NewPollers(cores int) (*Pollers, error) {
 	p := &Pollers{}
-	for range min(runtime.GOMAXPROCS(0), maxPollers) {
+	for range min(cores, maxPollers) {
 		one, err := newPoller()
 		if err != nil {
 			p.Close()
@@ -168,10 +172,20 @@ func (p *Poller) release(s *Socket) {
 	p.free = append(p.free, s.slot)
 }
 
+// slice is for how long a goroutine polls before it lets others run. After 10 ms without
+// that the runtime takes it for one that hogs its processor, and takes that away from it
+// whenever it waits: the next system call ends without a processor to go on with.
+const slice = 8 * time.Millisecond
+
 // run calls handlers, until the poller is closed or another goroutine polls.
 func (p *Poller) run(term int32) {
+	began := time.Now()
 	for p.term.Load() == term {
 		if p.next == p.n {
+			if time.Since(began) > slice {
+				runtime.Gosched()
+				began = time.Now()
+			}
 			p.wait()
 			continue
 		}

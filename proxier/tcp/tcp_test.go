@@ -22,7 +22,7 @@ const patience = 10 * time.Second
 
 func newPollers(t *testing.T) *Pollers {
 	t.Helper()
-	p, err := NewPollers()
+	p, err := NewPollers(runtime.GOMAXPROCS(0))
 	if err != nil {
 		t.Fatal(err)
 	}

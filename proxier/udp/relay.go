@@ -55,11 +55,14 @@ func (r *Relay) Group(l Limits) *Group { return r.table.group(l) }
 // Len is how many sessions there are.
 func (r *Relay) Len() int { return r.table.Len() }
 
+// Readers is how many files a Socket is read from, beside its own.
+func (r *Relay) Readers() int { return min(r.cfg.Readers, len(r.loops)) }
+
 // nextLoops are the loops for the readers of a Socket.
 func (r *Relay) nextLoops() (loops []*loop) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for range min(r.cfg.Readers, len(r.loops)) {
+	for range r.Readers() {
 		loops = append(loops, r.loops[r.next%len(r.loops)])
 		r.next++
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,9 +67,15 @@ func serve(cmd *cobra.Command, o *options) error {
 // rarely change. $GOGC says otherwise.
 const gcPercent = 40
 
+// cores are those that the runtime has found, by its CPUs or a cgroup's limit.
+var cores = runtime.GOMAXPROCS(0)
+
 func runProxier(ctx context.Context, cfg proxier.Config) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if cfg.Cores = cores; os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(cores + 1) // as tcp.NewPollers asks for
 	}
 	p, err := proxier.New(ctx, cfg)
 	if err != nil {

@@ -45,10 +45,10 @@ func TestAConnectionIsAbortedBetweenTwoPhases(t *testing.T) {
 	c := &connection{}
 	c.abort(observe.EndpointRemoved)
 	c.abort(observe.Shutdown) // too late
-	if err := c.during(func(context.Context) error { t.Error("it goes on"); return nil }); err != errAborted {
+	if err := c.during(func(context.Context) error { t.Error("it goes on"); return nil }); err != context.Canceled {
 		t.Errorf("it ends with %v", err)
 	}
-	if got := c.reasonOf(errAborted); got != observe.EndpointRemoved {
+	if got := c.reasonOf(context.Canceled); got != observe.EndpointRemoved {
 		t.Errorf("it ends for the reason %s", got)
 	}
 	client, in := pair(t)
@@ -87,7 +87,7 @@ func adopt(t *testing.T, c *net.TCPConn) *tcp.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tcp.New(fd, anyPollers.Next())
+	return tcp.New(fd, anyPollers.For(nil))
 }
 
 // An endpoint that is gone before it has heard who the client is.

@@ -55,7 +55,7 @@ func (s *shift) end() {
 // Ready is called while clients wait to be accepted.
 func (s *shift) Ready(p *tcp.Poller, _ tcp.Events) {
 	for range acceptsAtOnce {
-		guest, err := s.accept()
+		guest, err := s.accept(p)
 		if err != nil {
 			s.failed(err)
 			return
@@ -66,15 +66,14 @@ func (s *shift) Ready(p *tcp.Poller, _ tcp.Events) {
 	}
 }
 
-// accept returns nil if there is nobody. A connection is not for the poller that has
-// accepted it: the kernel would wake the same one for all that come in quiet times.
-func (s *shift) accept() (guest, error) {
+// accept returns nil if there is nobody.
+func (s *shift) accept(by *tcp.Poller) (guest, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.ended {
 		return nil, nil
 	}
-	client, peer, err := s.listener.Accept(s.pollers.Next())
+	client, peer, err := s.listener.Accept(s.pollers.For(by))
 	switch err {
 	case nil:
 		return s.welcome(client, peer), nil

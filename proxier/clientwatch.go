@@ -2,8 +2,9 @@ package proxier
 
 import (
 	"context"
-	"sync/atomic"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/relay"
@@ -16,10 +17,12 @@ import (
 // its place is for another one. A FIN alone is no sign that it is not, the client may still
 // want its answer.
 type phase struct {
-	context.Context
 	connection *connection
-	cancel     context.CancelCauseFunc
-	over       atomic.Bool // the client's connection is
+
+	mu    sync.Mutex
+	done  chan struct{} // nil while nobody has asked
+	ended bool
+	over  bool // the client's connection is
 }
 
 // Done is called by who is about to wait, and is counted by then.
@@ -29,23 +32,67 @@ func (p *phase) Done() <-chan struct{} {
 		c.poller.HandOver()
 		c.poller = nil
 	}
+	done := p.asked()
 	if err := c.client.Watch(p); err != nil {
 		c.log.WithError(err).Error("cannot watch a client that waits")
 	}
-	return p.Context.Done()
+	return done
+}
+
+func (p *phase) asked() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done == nil {
+		p.done = make(chan struct{})
+		if p.ended {
+			close(p.done)
+		}
+	}
+	return p.done
+}
+
+// Err is context.Canceled once the phase has ended before its time.
+func (p *phase) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Deadline says that there is none.
+func (*phase) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Value says that there are none.
+func (*phase) Value(any) any { return nil }
+
+// end ends the phase before its time.
+func (p *phase) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done != nil && !p.ended {
+		close(p.done)
+	}
+	p.ended = true
 }
 
 // Ready is called when something has come from the client.
 func (p *phase) Ready(_ *tcp.Poller, e tcp.Events) {
 	if e.Over() {
-		p.over.Store(true)
-		p.cancel(nil)
+		p.mu.Lock()
+		p.over = true
+		p.mu.Unlock()
+		p.end()
 	}
 }
 
 // left is how the client has gone, nil if it has not.
 func (p *phase) left() error {
-	if !p.over.Load() {
+	p.mu.Lock()
+	over := p.over
+	p.mu.Unlock()
+	if !over {
 		return nil
 	}
 	if err := p.connection.client.Err(); err != nil {

@@ -40,7 +40,7 @@ type connection struct {
 
 	mu      sync.Mutex
 	aborted observe.Reason // why it was aborted, empty if it was not
-	cancel  func()         // ends the waiting or dialling, while it is in that phase
+	phase   *phase         // in which it may have to wait, nil in others
 	relay   *relay.Relay   // once both sides are connected
 	to      netip.AddrPort // the endpoint, likewise
 }
@@ -69,9 +69,14 @@ func (c *connection) begin() (found dial.Result, ok bool) {
 		c.refuse(reason, err)
 		return found, false
 	}
-	err := c.during(c.enter)
+	err := c.during(func(ctx context.Context) (err error) {
+		if err = c.enter(ctx); err == nil {
+			found, err = c.search(ctx, nil)
+		}
+		return err
+	})
 	if err == nil {
-		found, err = c.connect(nil)
+		err = c.announce(found)
 	}
 	if err != nil {
 		c.refuse(c.reasonOf(err), err)
@@ -130,13 +135,11 @@ func (c *connection) waits() (noMore func()) {
 
 // during runs a phase that abort can end, and the client by going away.
 func (c *connection) during(run func(context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	if !c.setCancel(func() { cancel(errAborted) }) {
-		return errAborted
+	p := &phase{connection: c}
+	if !c.setPhase(p) {
+		return context.Canceled
 	}
-	defer c.setCancel(nil)
-	p := &phase{Context: ctx, connection: c, cancel: cancel}
+	defer func() { c.setPhase(nil); p.end() }()
 	err := run(p)
 	if err == nil {
 		return nil
@@ -146,9 +149,6 @@ func (c *connection) during(run func(context.Context) error) error {
 	}
 	return err
 }
-
-// errAborted is the cause of a phase that abort has ended.
-var errAborted = errors.New("aborted")
 
 // connect finds an endpoint that can be connected to, and tells it the client's
 // address if it is to know. It asks no endpoint that is among tried.
@@ -289,7 +289,7 @@ func (c *connection) noteFound(found dial.Result) {
 	}
 	r.SetBackend(found.Pick.Endpoint)
 	r.Connect = found.Connect
-	r.LocalPort = found.Conn.LocalAddr().Port()
+	r.LocalPort = found.Conn.LocalPort()
 }
 
 // noteBefore has the record tell of the endpoint that it told of before, again.
@@ -503,8 +503,8 @@ func (c *connection) abort(reason observe.Reason) {
 		return
 	}
 	c.aborted = reason
-	if c.cancel != nil {
-		c.cancel()
+	if c.phase != nil {
+		c.phase.end()
 	}
 	relay := c.relay
 	c.mu.Unlock()
@@ -519,11 +519,11 @@ func (c *connection) abortReason() observe.Reason {
 	return c.aborted
 }
 
-// setCancel says how to end the phase that begins; false if it must not begin.
-func (c *connection) setCancel(cancel func()) bool {
+// setPhase begins a phase, or ends it with nil; false if it must not begin.
+func (c *connection) setPhase(p *phase) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cancel = cancel
+	c.phase = p
 	return c.aborted == ""
 }
 

@@ -85,18 +85,19 @@ type Result struct {
 // why there was none; Outcome names it. The Result is good for its story in either
 // case.
 func (d *Dialer) Dial(ctx context.Context, c Call) (Result, error) {
-	s := newSearch(ctx, d, c)
 	if len(c.Exclude) == 0 {
 		c.Budget.deposit()
 	}
-	var found bool
 	if c.Retry.Hedge > 0 {
-		found = s.race()
-	} else {
-		found = s.oneByOne()
+		s := &search{}
+		s.start(ctx, d, c)
+		return s.end(s.race())
 	}
-	if found {
-		return s.result, nil
-	}
-	return s.result, s.err()
+	s := searches.Get().(*search)
+	defer func() {
+		*s = search{}
+		searches.Put(s)
+	}()
+	s.start(ctx, d, c)
+	return s.end(s.oneByOne())
 }

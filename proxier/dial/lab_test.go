@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -155,8 +156,8 @@ func (l *lab) do(ctx context.Context, c Call) (Result, error) {
 		l.Fatalf("conn %v, error %v", r.Conn, err)
 	}
 	if err == nil {
-		if peer, _ := unix.Getpeername(r.Conn.FD()); tcp.AddrPort(peer) != r.Pick.Endpoint.Addr {
-			l.Errorf("connected to %s, the pick says %s", tcp.AddrPort(peer), r.Pick.Endpoint.Addr)
+		if peer, _ := unix.Getpeername(r.Conn.FD()); !reflect.DeepEqual(peer, tcp.Sockaddr(r.Pick.Endpoint.Addr)) {
+			l.Errorf("connected to %v, the pick says %s", peer, r.Pick.Endpoint.Addr)
 		}
 		r.Conn.Reset()
 		r.Leave()
@@ -335,5 +336,5 @@ func poller(t testing.TB) *tcp.Poller {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	return p.Next()
+	return p.For(nil)
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/usher-proxy/usher/balancer"
@@ -39,10 +40,16 @@ type search struct {
 
 	result Result
 	buffer [4]netip.AddrPort // of tried
+	first  attempt           // most need no other
 }
 
-func newSearch(ctx context.Context, d *Dialer, c Call) *search {
-	s := &search{Call: c, ctx: ctx, dialer: d, begin: time.Now()}
+// searches are those of one attempt after the other: nothing of them is left when they
+// have ended.
+var searches = sync.Pool{New: func() any { return &search{} }}
+
+// start makes a new search of s.
+func (s *search) start(ctx context.Context, d *Dialer, c Call) {
+	*s = search{Call: c, ctx: ctx, dialer: d, begin: time.Now()}
 	if s.Start.IsZero() {
 		s.Start = s.begin
 	}
@@ -54,7 +61,6 @@ func newSearch(ctx context.Context, d *Dialer, c Call) *search {
 	}
 	s.tried = append(s.buffer[:0], c.Exclude...)
 	s.paid = len(c.Exclude) - 1 // the connection's first attempt is free, wherever it was made
-	return s
 }
 
 // oneByOne makes an attempt after the other.
@@ -94,7 +100,11 @@ func (s *search) next() *attempt {
 		s.result.BudgetSpent = true
 		return s.none(ErrBudgetSpent)
 	}
-	a := &attempt{call: &s.Call, pick: pick, leave: leave, start: s.begin}
+	a := &s.first
+	if a.call != nil {
+		a = &attempt{}
+	}
+	*a = attempt{call: &s.Call, pick: pick, leave: leave, start: s.begin}
 	if follows {
 		a.start = time.Now()
 	}
@@ -238,6 +248,14 @@ func (s *search) noteAffinity(result balancer.AffinityResult) {
 	if s.result.Affinity == balancer.AffinityNone || s.result.Affinity == balancer.AffinityHit {
 		s.result.Affinity = result
 	}
+}
+
+// end is what the search has come to.
+func (s *search) end(found bool) (Result, error) {
+	if found {
+		return s.result, nil
+	}
+	return s.result, s.err()
 }
 
 // err is why nothing was found.

@@ -10,7 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// recordField is the one field by which a record travels to a Formatter.
+// recordField is the one field by which a record travels to a Formatter, or a []*Record.
 const recordField = "record"
 
 // Formatter is a logrus.Formatter that writes the lines of records itself, without the
@@ -18,7 +18,7 @@ const recordField = "record"
 // else is written by a formatter of logrus, which would write records the same.
 //
 // With it, hooks of the logger find a *Record in the field "record" of an entry,
-// and may add fields.
+// and may add fields. Without hooks several records are one entry.
 type Formatter struct {
 	others logrus.Formatter
 	line   func([]byte, *logrus.Entry, *Record) []byte
@@ -58,28 +58,54 @@ func NewTextFormatter() *Formatter {
 }
 
 // lineSize is more than most lines have, so that a buffer rarely grows.
-const lineSize = 2048
+const lineSize = 1024
 
 // Format is that of logrus.Formatter.
 func (f *Formatter) Format(e *logrus.Entry) ([]byte, error) {
-	r, ok := e.Data[recordField].(*Record)
-	switch {
-	case !ok:
-		return f.others.Format(e)
-	case len(e.Data) > 1 || e.Caller != nil || e.Message == "" || f.decorates(e):
-		return f.others.Format(withFields(e, r))
+	switch of := e.Data[recordField].(type) {
+	case *Record:
+		return f.append(buffer(e, 1), e, of)
+	case []*Record:
+		return f.appendAll(buffer(e, len(of)), *e, of)
 	}
+	return f.others.Format(e)
+}
+
+// buffer has room for lines.
+func buffer(e *logrus.Entry, lines int) []byte {
 	b := e.Buffer
 	if b == nil {
 		b = &bytes.Buffer{}
 	}
-	b.Grow(lineSize)
-	return f.line(b.AvailableBuffer(), e, r), nil
+	b.Grow(lines * lineSize)
+	return b.AvailableBuffer()
+}
+
+// appendAll appends the lines of records, each of which has a level and a message of its
+// own.
+func (f *Formatter) appendAll(b []byte, e logrus.Entry, all []*Record) (_ []byte, err error) {
+	e.Buffer = nil
+	for _, r := range all {
+		e.Level, e.Message = r.level(), r.Sentence()
+		if b, err = f.append(b, &e, r); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (f *Formatter) append(b []byte, e *logrus.Entry, r *Record) ([]byte, error) {
+	if len(e.Data) > 1 || e.Caller != nil || e.Message == "" || f.decorates(e) {
+		line, err := f.others.Format(withFields(e, r))
+		return append(b, line...), err
+	}
+	return f.line(b, e, r), nil
 }
 
 // withFields is an entry that has the fields of a record instead of the record.
 func withFields(e *logrus.Entry, r *Record) *logrus.Entry {
 	full := *e
+	full.Buffer = nil // which has lines in it
 	full.Data = logrus.Fields(r.Fields())
 	maps.Copy(full.Data, e.Data)
 	delete(full.Data, recordField)

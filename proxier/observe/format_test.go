@@ -2,6 +2,7 @@ package observe
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -25,6 +26,8 @@ type book struct {
 	out bytes.Buffer
 }
 
+var bookTime = time.Date(2026, 5, 4, 3, 2, 1, 987654000, time.FixedZone("", 2*60*60))
+
 type hook func(*logrus.Entry)
 
 func (h hook) Levels() []logrus.Level         { return logrus.AllLevels }
@@ -34,8 +37,7 @@ func newBook(f logrus.Formatter) *book {
 	b := &book{Logger: logrus.New()}
 	b.SetOutput(&b.out)
 	b.SetFormatter(f)
-	at := time.Date(2026, 5, 4, 3, 2, 1, 987654000, time.FixedZone("", 2*60*60))
-	b.AddHook(hook(func(e *logrus.Entry) { e.Time = at }))
+	b.AddHook(hook(func(e *logrus.Entry) { e.Time = bookTime }))
 	return b
 }
 
@@ -228,6 +230,55 @@ func TestLevelAndHooksOfTheLogger(t *testing.T) {
 			t.Errorf("%s: %d lines, hooks have seen %d records", format, lines, len(seen))
 		}
 	}
+}
+
+// Records that are written together have the lines that each would have alone.
+func TestRecordsWrittenTogether(t *testing.T) {
+	d := drawing{rand.New(rand.NewPCG(7, 8))}
+	var list []*Record
+	for range 3 * together {
+		list = append(list, d.record())
+	}
+	for format, ours := range formatters {
+		alone := newBook(ours())
+		alone.SetLevel(logrus.WarnLevel)
+		for _, r := range list {
+			NewLog(alone.Logger).write(r)
+		}
+		want := alone.line()
+		var out writes
+		logger := &logrus.Logger{Out: &out, Formatter: atOneTime{ours()}, Level: logrus.WarnLevel}
+		log := NewLog(logger)
+		log.entry = &logrus.Entry{Logger: logger, Data: logrus.Fields{}}
+		for _, r := range list {
+			log.add(r)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		log.Run(ctx)
+		if got := strings.Join(out, ""); got != want {
+			t.Errorf("%s: %s\nwant\n%s", format, got, want)
+		}
+		if len(out) != 3 {
+			t.Errorf("%s: %d writes for %d records", format, len(out), len(list))
+		}
+	}
+}
+
+// writes are what was written, each by itself.
+type writes []string
+
+func (w *writes) Write(p []byte) (int, error) {
+	*w = append(*w, string(p))
+	return len(p), nil
+}
+
+// atOneTime is a Formatter in whose log it is always the time of a book.
+type atOneTime struct{ *Formatter }
+
+func (f atOneTime) Format(e *logrus.Entry) ([]byte, error) {
+	e.Time = bookTime
+	return f.Formatter.Format(e)
 }
 
 // Nobody else's fields are taken for the entry's own.

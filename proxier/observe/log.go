@@ -2,7 +2,9 @@ package observe
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/sirupsen/logrus"
 )
@@ -53,45 +55,85 @@ func (l *Log) add(r *Record) {
 	}
 }
 
+const (
+	// pause is between two looks into the queue while there are records: to wake somebody
+	// up for each of them costs its connection more than the line does.
+	pause = 2 * time.Millisecond
+	// together is how many lines are written at once at most.
+	together = 64
+)
+
 // Run writes records until ctx is done, and then those that are still queued.
 func (l *Log) Run(ctx context.Context) {
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for {
 		select {
 		case r := <-l.queue:
-			l.write(r)
+			l.flush(r)
+			again.Reset(pause)
 		case <-ctx.Done():
 			l.flush()
 			return
 		}
-	}
-}
-
-func (l *Log) flush() {
-	for {
 		select {
-		case r := <-l.queue:
-			l.write(r)
-		default:
-			return
+		case <-again.C:
+		case <-ctx.Done():
 		}
 	}
 }
 
-// write is the one place that a record becomes a log line. What went wrong is
-// a warning, so that --log-level=warning shows just that.
-func (l *Log) write(r *Record) {
-	level := logrus.InfoLevel
-	if r.Trouble() {
-		level = logrus.WarnLevel
+// flush writes these records and those in the queue.
+func (l *Log) flush(batch ...*Record) {
+	for {
+		select {
+		case r := <-l.queue:
+			if batch = append(batch, r); len(batch) < together {
+				continue
+			}
+		default:
+		}
+		if len(batch) == 0 {
+			return
+		}
+		l.writeAll(batch)
+		batch = batch[:0]
 	}
-	if !l.logger.IsLevelEnabled(level) { // the fields cost more than to ask
+}
+
+// writeAll is where records become lines. Hooks see one after the other.
+func (l *Log) writeAll(batch []*Record) {
+	if l.entry == nil || len(l.logger.Hooks) > 0 || l.logger.ReportCaller {
+		for _, r := range batch {
+			l.write(r)
+		}
+		return
+	}
+	batch = slices.DeleteFunc(batch, func(r *Record) bool { return !l.logger.IsLevelEnabled(r.level()) })
+	if len(batch) > 0 {
+		l.entry.Data[recordField] = batch // logrus makes a copy, which it fills in
+		l.entry.Log(batch[0].level())
+	}
+}
+
+func (l *Log) write(r *Record) {
+	if !l.logger.IsLevelEnabled(r.level()) { // the fields cost more than to ask
 		return
 	}
 	e := l.entry
 	if e == nil {
 		e = &logrus.Entry{Logger: l.logger, Data: r.Fields()}
 	} else {
-		e.Data[recordField] = r // logrus makes a copy, which it fills in
+		e.Data[recordField] = r
 	}
-	e.Log(level, r.Sentence())
+	e.Log(r.level(), r.Sentence())
+}
+
+// level is that of the record's line. What went wrong is a warning, so that
+// --log-level=warning shows just that.
+func (r *Record) level() logrus.Level {
+	if r.Trouble() {
+		return logrus.WarnLevel
+	}
+	return logrus.InfoLevel
 }

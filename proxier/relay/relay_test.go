@@ -72,7 +72,7 @@ func adopt(t testing.TB, c *net.TCPConn) *tcp.Conn {
 		t.Fatal(err)
 	}
 	c.Close()
-	return tcp.New(fd, pollers().Next())
+	return tcp.New(fd, pollers().For(nil))
 }
 
 // look is for asking what the kernel knows of a peer's connection.

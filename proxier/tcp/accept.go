@@ -70,10 +70,10 @@ func (l *Listener) Close() error {
 // the error is ErrWait.
 func (l *Listener) Accept(p *Poller) (*Conn, netip.AddrPort, error) {
 	for {
-		fd, peer, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, peer, err := accept(l.fd)
 		switch {
 		case err == nil:
-			return New(fd, p), AddrPort(peer), nil
+			return New(fd, p), peer, nil
 		case err == unix.EAGAIN:
 			return nil, netip.AddrPort{}, ErrWait
 		case !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED): // it was reset while it waited

@@ -14,11 +14,14 @@ import (
 var ErrWait = errors.New("nothing to do for now")
 
 // Conn is a TCP connection. Its methods never block.
-type Conn struct{ Socket }
+type Conn struct {
+	Socket
+	localPort uint16
+}
 
 // New makes a connection of a socket that does not block, and owns it. The poller is the
 // one that watches it, if anybody asks for that.
-func New(fd int, p *Poller) *Conn { return &Conn{Socket{fd: fd, poller: p}} }
+func New(fd int, p *Poller) *Conn { return &Conn{Socket: Socket{fd: fd, poller: p}} }
 
 // Read reads what has come. After the peer's FIN it returns io.EOF.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -82,23 +85,12 @@ func (c *Conn) Reset() error {
 
 // LocalAddr is the socket's own address, the zero AddrPort if there is none.
 func (c *Conn) LocalAddr() netip.AddrPort {
-	sa, err := unix.Getsockname(c.fd)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return AddrPort(sa)
+	addr, _ := name(c.fd)
+	return addr
 }
 
-// AddrPort is what the kernel says of an address. One of IPv4 is none of IPv6.
-func AddrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
-}
+// LocalPort is that of the own address, if Connect has made the connection.
+func (c *Conn) LocalPort() uint16 { return c.localPort }
 
 // failure names the call that has failed.
 func failure(call string, err error) error {

@@ -26,8 +26,13 @@ type Target struct {
 func Connect(ctx context.Context, t Target, limit time.Time) (*Conn, error) {
 	for range 3 {
 		c, err := connectOnce(ctx, t, limit)
-		if err != nil || c.LocalAddr() != t.Addr {
-			return c, err
+		if err != nil {
+			return nil, err
+		}
+		own := c.LocalAddr()
+		if own != t.Addr {
+			c.localPort = own.Port()
+			return c, nil
 		}
 		// Nobody listens at a port of this node that the kernel may choose for us, and it
 		// has: the connection is one with itself (RFC 9293, 3.5, simultaneous open).

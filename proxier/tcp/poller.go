@@ -35,10 +35,7 @@ type Handler interface{ Ready(*Poller, Events) }
 const maxPollers = 8
 
 // Pollers are what watches all sockets of a proxy.
-type Pollers struct {
-	all  []*Poller
-	next atomic.Uint32
-}
+type Pollers struct{ all []*Poller }
 
 // NewPollers returns pollers for so many cores, 8 at most, that have to be closed. Each
 // takes two files, and a thread. While it waits it keeps one of the processors that the
@@ -57,8 +54,24 @@ func NewPollers(cores int) (*Pollers, error) {
 	return p, nil
 }
 
-// Next is a poller for a new socket. They take turns.
-func (p *Pollers) Next() *Poller { return p.all[int(p.next.Add(1))%len(p.all)] }
+// stays is how many sockets more than another one a poller may have and keep what it has
+// accepted: a connection that changes pollers wakes another thread.
+const stays = 8
+
+// For is the poller for a connection that was accepted by one, or by nobody: the kernel
+// wakes the same one for all that come in quiet times.
+func (p *Pollers) For(by *Poller) *Poller {
+	least := p.all[0]
+	for _, other := range p.all[1:] {
+		if other.n.Load() < least.n.Load() {
+			least = other
+		}
+	}
+	if by != nil && by.n.Load() <= least.n.Load()+stays {
+		return by
+	}
+	return least
+}
 
 // Close ends the goroutines, and waits for handlers that are being called. It is not for
 // a handler to call.
@@ -77,13 +90,14 @@ type Poller struct {
 	mu    sync.Mutex
 	slots []slot // the first is the bell's
 	free  []int32
+	n     atomic.Int32 // sockets; written under the lock
 
 	term atomic.Int32 // grows whenever another goroutine begins to poll
 
 	// These belong to the goroutine that polls now.
 	events  [batch]unix.EpollEvent
 	sockets [batch]*Socket
-	next, n int // what is left of the batch
+	next, end int // what is left of the batch
 }
 
 // slot is the place of one socket after the other. What is still to be told of an
@@ -134,6 +148,7 @@ func (p *Poller) add(s *Socket, events uint32) error {
 		p.slots = append(p.slots, slot{})
 	}
 	p.slots[s.slot].socket = s
+	p.n.Add(1)
 	err := p.control(unix.EPOLL_CTL_ADD, s, events)
 	if err != nil {
 		p.release(s)
@@ -168,6 +183,7 @@ func (p *Poller) control(what int, s *Socket, events uint32) error {
 func (p *Poller) release(s *Socket) {
 	at := &p.slots[s.slot]
 	at.socket = nil
+	p.n.Add(-1)
 	at.generation++
 	p.free = append(p.free, s.slot)
 }
@@ -181,7 +197,7 @@ const slice = 8 * time.Millisecond
 func (p *Poller) run(term int32) {
 	began := time.Now()
 	for p.term.Load() == term {
-		if p.next == p.n {
+		if p.next == p.end {
 			if time.Since(began) > slice {
 				runtime.Gosched()
 				began = time.Now()
@@ -210,8 +226,8 @@ func (p *Poller) HandOver() {
 // poller each batch would take some system calls more.
 func (p *Poller) wait() {
 	n, _ := unix.EpollWait(p.fd, p.events[:], -1)
-	p.next, p.n = 0, max(n, 0) // a signal has interrupted it
-	p.find(p.sockets[:p.n], p.events[:p.n])
+	p.next, p.end = 0, max(n, 0) // a signal has interrupted it
+	p.find(p.sockets[:p.end], p.events[:p.end])
 }
 
 // find finds the sockets that events are of, nil for those that are not watched any more.

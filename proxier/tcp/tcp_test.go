@@ -77,7 +77,7 @@ func (e events) next(t *testing.T) Events {
 
 func TestReadingAndWriting(t *testing.T) {
 	addr, accept := server(t)
-	c := connect(t, newPollers(t).Next(), addr)
+	c := connect(t, newPollers(t).For(nil), addr)
 	peer := accept()
 	buf := make([]byte, 10)
 	if n, err := c.Read(buf); n != 0 || err != ErrWait {
@@ -120,7 +120,7 @@ func TestReadingAndWriting(t *testing.T) {
 
 func TestReset(t *testing.T) {
 	addr, accept := server(t)
-	p := newPollers(t).Next()
+	p := newPollers(t).For(nil)
 	c := connect(t, p, addr)
 	peer := accept()
 	told := make(events, 10)
@@ -151,7 +151,7 @@ func TestReset(t *testing.T) {
 // A peer that reads nothing stops the writer, and is told of when it reads again.
 func TestNoRoomToWrite(t *testing.T) {
 	addr, accept := server(t)
-	c := connect(t, newPollers(t).Next(), addr)
+	c := connect(t, newPollers(t).For(nil), addr)
 	peer := accept()
 	told := make(events, 10)
 	c.Watch(told)
@@ -180,7 +180,7 @@ func TestNoRoomToWrite(t *testing.T) {
 // more.
 func TestWatchingAnew(t *testing.T) {
 	addr, accept := server(t)
-	c := connect(t, newPollers(t).Next(), addr)
+	c := connect(t, newPollers(t).For(nil), addr)
 	peer := accept()
 	first, second := make(events, 10), make(events, 10)
 	c.Watch(first)
@@ -198,7 +198,7 @@ func TestWatchingAnew(t *testing.T) {
 }
 
 func TestConnectFails(t *testing.T) {
-	p := newPollers(t).Next()
+	p := newPollers(t).For(nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +227,7 @@ func TestConnectToOneself(t *testing.T) {
 	}
 	free := netip.MustParseAddrPort(ln.Addr().String())
 	ln.Close()
-	to := Target{Addr: free, Poller: newPollers(t).Next(), Prepare: func(fd int) error { return unix.Bind(fd, Sockaddr(free)) }}
+	to := Target{Addr: free, Poller: newPollers(t).For(nil), Prepare: func(fd int) error { return unix.Bind(fd, Sockaddr(free)) }}
 	if c, err := Connect(t.Context(), to, time.Now().Add(patience)); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v, %v", c, err)
 	}
@@ -243,8 +243,8 @@ func TestConnectWaits(t *testing.T) {
 	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
-	sa, _ := unix.Getsockname(fd)
-	to := Target{Addr: AddrPort(sa), Poller: newPollers(t).Next()}
+	addr, _ := name(fd)
+	to := Target{Addr: addr, Poller: newPollers(t).For(nil)}
 	first, err := Connect(t.Context(), to, time.Now().Add(patience))
 	if err != nil {
 		t.Fatal(err)
@@ -309,8 +309,30 @@ func listen(t *testing.T) (*Listener, string) {
 	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 1000)); err != nil {
 		t.Fatal(err)
 	}
-	sa, _ := unix.Getsockname(fd)
-	return l, AddrPort(sa).String()
+	addr, _ := name(fd)
+	return l, addr.String()
+}
+
+// A poller keeps what it has accepted, up to a few more than others have.
+func TestConnectionsAreSpread(t *testing.T) {
+	all, err := NewPollers(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(all.Close)
+	addr, _ := server(t)
+	by, h := all.all[0], make(events, 100)
+	for range 100 {
+		if err := connect(t, all.For(by), addr).Watch(h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, b := all.all[0].n.Load(), all.all[1].n.Load(); a+b != 100 || a-b < 1 || a-b > stays+1 {
+		t.Errorf("the one that has accepted them has %d, the other one %d", a, b)
+	}
+	if p := all.For(nil); p != all.all[1] {
+		t.Error("what nobody has accepted is not for the one that has least")
+	}
 }
 
 func TestEveryPollerAccepts(t *testing.T) {
@@ -389,7 +411,7 @@ func (h *patient) Ready(p *Poller, _ Events) {
 // A handler that blocks keeps nobody waiting if it says so before.
 func TestHandOver(t *testing.T) {
 	addr, accept := server(t)
-	p := newPollers(t).Next()
+	p := newPollers(t).For(nil)
 	goroutines := runtime.NumGoroutine()
 	const n = 10
 	h := &patient{handOver: true, begun: make(chan bool, 2*n), end: make(chan bool)}
@@ -421,7 +443,7 @@ func TestHandOver(t *testing.T) {
 // its place.
 func TestSocketsThatFollowEachOther(t *testing.T) {
 	addr, accept := server(t)
-	p := newPollers(t).Next()
+	p := newPollers(t).For(nil)
 	block := &patient{begun: make(chan bool, 10), end: make(chan bool)}
 	goOn := sync.OnceFunc(func() { close(block.end) })
 	defer goOn()

@@ -52,10 +52,10 @@ func TestAConnectionIsAbortedBetweenTwoPhases(t *testing.T) {
 		t.Errorf("it ends for the reason %s", got)
 	}
 	client, in := pair(t)
-	backend, out := pair(t)
+	_, out := pair(t)
 	ended := make(heard, 1)
 	r := relay.New(adopt(t, in), adopt(t, out), relay.Settings{HalfClose: time.Minute}, ended)
-	c.setRelay(r, addrPort(backend.LocalAddr()))
+	c.setRelay(r, true)
 	r.Start()
 	if res := <-ended; res.Reason != observe.EndpointRemoved {
 		t.Errorf("the relay ends for the reason %s", res.Reason)
@@ -99,7 +99,7 @@ func TestAnEndpointThatCannotBeToldTheClient(t *testing.T) {
 	out.CloseWrite()
 	addr := netip.MustParseAddrPort("192.0.2.1:80")
 	c := &connection{settings: &annotation.Settings{ProxyProtocol: 1}, record: &observe.Record{Client: addr, VIP: addr}}
-	err := c.announce(dial.Result{Conn: out, Leave: func() { left++ }, Pick: balancer.Pick{Done: func(o balancer.Outcome) { told = append(told, o) }}})
+	err := c.announce(dial.Result{Conn: out, Attempts: []observe.Attempt{{Result: observe.OK}}, Leave: func() { left++ }, Pick: balancer.Pick{Done: func(o balancer.Outcome) { told = append(told, o) }}})
 	if err == nil || left != 1 || len(told) != 1 || told[0].Err == nil {
 		t.Errorf("%v; it was left %d times, and %v was told", err, left, told)
 	}

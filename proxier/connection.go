@@ -26,24 +26,27 @@ import (
 // relay owns both sockets, and the connection is told what becomes of them.
 type connection struct {
 	*listener
-	client *tcp.Conn
-	record *observe.Record
-	poller *tcp.Poller // that the connection keeps busy, nil if it does not
-	// What admit found out.
-	set        Set // the endpoints to choose from
-	settings   *annotation.Settings
+	client   *tcp.Conn
+	record   *observe.Record
+	poller   *tcp.Poller          // that the connection keeps busy, nil if it does not
+	settings *annotation.Settings // as they were when it was admitted
+	visit    limit.Visit
+	use      use // of the endpoint that it has
+
 	keepSource bool // the endpoint is promised the client's address
-	visit      limit.Visit
+	hedged     bool // the attempt that led to the endpoint was
+	noted      bool // the record has that attempt
+	settled    bool // what is to be said of the endpoint's health was said
 
-	use     use  // of the endpoint that it has
-	settled bool // what is to be said of the endpoint's health was said
-
-	mu      sync.Mutex
-	aborted observe.Reason // why it was aborted, empty if it was not
-	phase   *phase         // in which it may have to wait, nil in others
-	relay   *relay.Relay   // once both sides are connected
-	to      netip.AddrPort // the endpoint, likewise
+	aborted observe.Word // why it was aborted, empty if it was not
+	there   bool         // it is connected to the record's endpoint
+	mu      sync.Mutex   // of all around it
+	phase   *phase       // in which it may have to wait, nil in others
+	relay   *relay.Relay // once both sides were connected
 }
+
+// set are the endpoints to choose from.
+func (c *connection) set() Set { return Set(c.record.Set.String()) }
 
 // serve is the life of a connection until it is relayed, or refused. polls says that the
 // poller was not handed over for that.
@@ -89,7 +92,7 @@ func (c *connection) admit() (observe.Reason, error) {
 	r, current := c.record, c.current.Load()
 	port := current.port
 	c.settings = port.Settings
-	r.Family, r.Balancer = uint8(port.Family), c.settings.Balancer
+	r.Family, r.Balancer = uint8(port.Family), observe.WordOf(c.settings.Balancer)
 	r.Listener = c.client.LocalAddr()
 	client := c.clients.Load().kind(r.Client.Addr())
 	r.ClientKind = observe.WordOf(client)
@@ -103,11 +106,11 @@ func (c *connection) admit() (observe.Reason, error) {
 		return observe.DirectAccess, nil
 	}
 	r.VIPKind = observe.WordOf(frontend.Kind)
-	if c.set == "" {
-		c.set = frontend.Policy.set(client.here())
+	if r.Set == 0 {
+		r.Set = observe.WordOf(frontend.Policy.set(client.here()))
 	}
 	c.keepSource = frontend.promisesSource()
-	r.Set, r.Eligible = observe.WordOf(c.set), int32(len(port.eligible(c.set).Endpoints))
+	r.Eligible = int32(len(port.eligible(c.set()).Endpoints))
 	if !port.admits(r.Client.Addr(), frontend) {
 		return observe.SourceDenied, nil
 	}
@@ -231,7 +234,7 @@ func (c *connection) admission(kept *place) func(netip.AddrPort) (func(), bool) 
 		if leave := kept.take(e); leave != nil {
 			return leave, true
 		}
-		if full && c.health.Out(string(c.set), e) {
+		if full && c.health.Out(string(c.set()), e) {
 			return nil, false
 		}
 		leave, ok := c.shared.gate.Endpoint(e)
@@ -243,7 +246,7 @@ func (c *connection) admission(kept *place) func(netip.AddrPort) (func(), bool) 
 // awaitEndpoint waits until one of the endpoints that are full has room, and keeps
 // that. It does not wait for those that are ill unless there are no others.
 func (c *connection) awaitEndpoint(ctx context.Context, full []netip.AddrPort, kept *place) (err error) {
-	well := slices.DeleteFunc(slices.Clone(full), func(e netip.AddrPort) bool { return c.health.Out(string(c.set), e) })
+	well := slices.DeleteFunc(slices.Clone(full), func(e netip.AddrPort) bool { return c.health.Out(string(c.set()), e) })
 	if len(well) > 0 {
 		full = well
 	}
@@ -266,7 +269,11 @@ func (c *connection) replays() bool { return c.settings.Retry.On&dial.ResetEarly
 // noteSearch puts what became of a search into the record.
 func (c *connection) noteSearch(found dial.Result) {
 	r := c.record
-	r.Attempts = append(r.Attempts, found.Attempts...)
+	failed := found.Attempts
+	if found.Conn != nil {
+		failed = failed[:len(failed)-1]
+	}
+	r.Attempts = append(r.Attempts, failed...)
 	if found.Affinity != balancer.AffinityNone && (r.Affinity == 0 || r.Affinity == observe.WordOf(balancer.AffinityHit)) {
 		r.Affinity = observe.WordOf(found.Affinity)
 	}
@@ -284,7 +291,7 @@ func (c *connection) noteSearch(found dial.Result) {
 func (c *connection) noteFound(found dial.Result) {
 	r := c.record
 	noteSource(r, found.From)
-	if len(r.Attempts) > 1 { // the last one asked for may be another one's
+	if len(r.Attempts) > 0 { // the last one asked for may be another one's
 		c.sourceOf(found.Pick.Endpoint)
 	}
 	r.SetBackend(found.Pick.Endpoint)
@@ -308,8 +315,9 @@ func (c *connection) announce(found dial.Result) error {
 	err := announce(found.Conn, version, c.record.Client, c.record.VIP)
 	if err != nil {
 		found.Conn.Close()
-		use := useOf(found)
-		use.end(err)
+		c.has(found)
+		c.note(observe.OK, "")
+		c.lets(err)
 		return &lost{err}
 	}
 	return nil
@@ -325,32 +333,54 @@ type use struct {
 	leave    func()                 // nil when it was left
 	done     func(balancer.Outcome) // likewise; also nil if the policy does not want to know
 	answered func(time.Duration)    // nil if the policy does not want to know
-	connect  time.Duration
+	began    time.Duration          // the attempt, after the connection's start
 }
 
-func useOf(found dial.Result) use {
-	return use{found.Leave, found.Pick.Done, found.Pick.Answered, found.Connect}
-}
-
-// end tells everybody that an endpoint is not used any more, once; err is why it failed.
-func (u *use) end(err error) {
+// end tells everybody that an endpoint is not used any more, once.
+func (u *use) end(o balancer.Outcome) {
 	leave, done := u.leave, u.done
 	u.leave, u.done = nil, nil // before anything panics
 	if leave != nil {
 		leave()
 	}
 	if done != nil {
-		done(balancer.Outcome{Err: err, Connect: u.connect})
+		done(o)
 	}
 }
 
-func (c *connection) picker() balancer.Picker { return *c.current.Load().pickers.of(c.set) }
+// has is called when the connection has got an endpoint.
+func (c *connection) has(found dial.Result) {
+	last := &found.Attempts[len(found.Attempts)-1]
+	c.use = use{found.Leave, found.Pick.Done, found.Pick.Answered, last.Start}
+	c.hedged, c.noted = last.Hedged, false
+}
+
+// lets is called when it has the endpoint no more; err is why that has failed.
+func (c *connection) lets(err error) {
+	c.use.end(balancer.Outcome{Err: err, Connect: c.record.Connect})
+}
+
+// note has the record tell of the attempt that led to the endpoint.
+func (c *connection) note(result observe.Reason, errno string) {
+	if c.noted {
+		return
+	}
+	c.noted = true
+	r := c.record
+	r.Attempts = append(r.Attempts, observe.Attempt{
+		Backend: r.Backend().Addr, Pod: r.Backend().Pod,
+		Start: c.use.began, Duration: r.Connect,
+		Result: result, Errno: errno, Hedged: c.hedged,
+	})
+}
+
+func (c *connection) picker() balancer.Picker { return *c.current.Load().pickers.of(c.set()) }
 
 // run has the relay take over, with the endpoint that was found.
 func (c *connection) run(found dial.Result) {
-	c.use = useOf(found)
+	c.has(found)
 	r := relay.New(c.client, found.Conn, relay.Settings{HalfClose: c.settings.HalfClose, Hold: c.replays()}, c)
-	c.connected(r, found.Pick.Endpoint.Addr)
+	c.connected(r)
 	r.Start()
 }
 
@@ -364,7 +394,7 @@ func (c *connection) Answered(took time.Duration) {
 	}()
 	c.isWell()
 	if c.use.answered != nil {
-		c.use.answered(c.use.connect + took)
+		c.use.answered(c.record.Connect + took)
 	}
 }
 
@@ -388,11 +418,10 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 			c.relay.GiveUp()
 		}
 	}()
-	last := &c.record.Attempts[len(c.record.Attempts)-1]
-	last.Result, last.Errno = observe.BackendResetEarly, errnoName(early)
+	c.note(observe.BackendResetEarly, errnoName(early))
 	c.health.Report(c.record.Backend().Addr, early)
-	c.setRelay(c.relay, netip.AddrPort{}) // an endpoint that has crashed may leave
-	c.use.end(early)                      // others may wait for its place
+	c.setRelay(c.relay, false) // an endpoint that has crashed may leave
+	c.lets(early)              // others may wait for its place
 	before := *c.record
 	next, err := c.connect(c.failed())
 	if err != nil {
@@ -401,8 +430,8 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 		c.relay.GiveUp() // the client gets what it would have got without a replay
 		return
 	}
-	c.use = useOf(next)
-	c.connected(c.relay, next.Pick.Endpoint.Addr)
+	c.has(next)
+	c.connected(c.relay)
 	c.relay.Replay(next.Conn)
 }
 
@@ -414,14 +443,16 @@ func (c *connection) Ended(res relay.Result) {
 			c.panicked(value)
 		}
 	}()
+	c.note(observe.OK, "")
 	r := c.record
+	r.End()
 	r.BytesIn, r.BytesOut = res.In, res.Out
 	r.Reason, r.Errno = res.Reason, errnoName(res.Errno)
 	r.FirstByte, r.FirstReply = c.sinceStart(res.Client.First), c.sinceStart(res.Backend.First)
 	r.ClientClose, r.ClientCloseAt, r.SentClient = res.Client.Close, c.sinceStart(res.Client.At), res.Client.Sent
 	r.BackendClose, r.BackendCloseAt, r.SentBackend = res.Backend.Close, c.sinceStart(res.Backend.At), res.Backend.Sent
 	c.isWell()
-	c.use.end(nil)
+	c.lets(nil)
 }
 
 // failed are the endpoints that have failed the connection.
@@ -469,6 +500,7 @@ func (c *connection) reasonOf(err error) observe.Reason {
 // refuse ends the connection with a reset: a FIN would look like an empty
 // answer.
 func (c *connection) refuse(reason observe.Reason, err error) {
+	c.record.End()
 	c.record.Reason, c.record.Errno = reason, errnoName(err)
 	var left *clientLeft
 	if errors.As(err, &left) {
@@ -498,11 +530,11 @@ func (c *connection) panicked(value any) {
 // abort ends the connection from outside, at once and with resets.
 func (c *connection) abort(reason observe.Reason) {
 	c.mu.Lock()
-	if c.aborted != "" {
+	if c.aborted != 0 {
 		c.mu.Unlock()
 		return
 	}
-	c.aborted = reason
+	c.aborted = observe.WordOf(reason)
 	if c.phase != nil {
 		c.phase.end()
 	}
@@ -516,7 +548,7 @@ func (c *connection) abort(reason observe.Reason) {
 func (c *connection) abortReason() observe.Reason {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.aborted
+	return observe.Reason(c.aborted.String())
 }
 
 // setPhase begins a phase, or ends it with nil; false if it must not begin.
@@ -524,27 +556,29 @@ func (c *connection) setPhase(p *phase) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.phase = p
-	return c.aborted == ""
+	return c.aborted == 0
 }
 
 // connected is setRelay. If the endpoint has left meanwhile, the reconcile loop has not
 // seen this connection when it looked for those that are to end.
-func (c *connection) connected(r *relay.Relay, to netip.AddrPort) {
-	c.setRelay(r, to)
+func (c *connection) connected(r *relay.Relay) {
+	c.setRelay(r, true)
 	port := c.current.Load().port
-	if port.Settings.Drain.Asked() && (c.gone.Load() || !port.keeps(to)) {
+	if port.Settings.Drain.Asked() && (c.gone.Load() || !port.keeps(c.record.Backend().Addr)) {
 		c.restless.Store(true)
 		c.wake()
 	}
 }
 
-func (c *connection) setRelay(r *relay.Relay, to netip.AddrPort) {
+// setRelay says whether the connection has the record's endpoint from now on. While it has,
+// that stays the same.
+func (c *connection) setRelay(r *relay.Relay, there bool) {
 	c.mu.Lock()
-	c.relay, c.to = r, to
+	c.relay, c.there = r, there
 	aborted := c.aborted
 	c.mu.Unlock()
-	if aborted != "" {
-		r.Abort(aborted)
+	if aborted != 0 {
+		r.Abort(observe.Reason(aborted.String()))
 	}
 }
 
@@ -552,7 +586,10 @@ func (c *connection) setRelay(r *relay.Relay, to netip.AddrPort) {
 func (c *connection) endpoint() netip.AddrPort {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.to
+	if !c.there {
+		return netip.AddrPort{}
+	}
+	return c.record.Backend().Addr
 }
 
 func errnoName(err error) string {

@@ -285,8 +285,8 @@ func withoutAll(list, gone []Frontend) []Frontend {
 // accept is the welcome of a client for whom a set of endpoints is eligible; empty: which,
 // depends on the client.
 func (l *listener) accept(client *tcp.Conn, peer netip.AddrPort, set Set) guest {
-	c := &connection{listener: l, client: client, set: set, record: l.observer.Open(l.shared.metrics)}
-	c.record.Client = peer
+	c := &connection{listener: l, client: client, record: l.observer.Open(l.shared.metrics)}
+	c.record.Client, c.record.Set = peer, observe.WordOf(set)
 	c.record.ServiceActive = int32(l.active.Add(1))
 	c.record.GlobalActive = int32(l.connections.add(c))
 	return c

@@ -211,7 +211,7 @@ func (p *packetServer) Dropped(cause observe.DropCause, n int) { p.shared.metric
 func (p *packetServer) Closed(s udp.Session) {
 	of := s.Route.Of.(*packetRoute)
 	r := p.observer.Record(p.shared.metrics, s.Start)
-	r.Family, r.Balancer = uint8(p.key.Family), p.state.port.Settings.Balancer
+	r.Family, r.Balancer = uint8(p.key.Family), observe.WordOf(p.state.port.Settings.Balancer)
 	r.Client, r.ClientKind = s.Client, observe.WordOf(of.client)
 	r.VIP, r.VIPKind, r.Listener = of.vip, observe.WordOf(of.frontend.Kind), s.Local
 	r.Set, r.Eligible, r.Affinity = observe.WordOf(of.set), int32(of.eligible), observe.WordOf(of.pick.Affinity)

@@ -98,12 +98,14 @@ func TestWhatMakesAListenerRestless(t *testing.T) {
 	port := crowdPort(0)
 	drains(port)
 	update(port, &nodeState{clients: &clients{}}, time.Now())
-	c := &connection{listener: l}
-	c.connected(nil, port.Cluster.Endpoints[0].Addr)
+	c := &connection{listener: l, record: &observe.Record{}}
+	c.record.SetBackend(port.Cluster.Endpoints[0])
+	c.connected(nil)
 	if l.restless.Load() {
 		t.Error("a connection to an endpoint of the Port makes it so")
 	}
-	c.connected(nil, netip.MustParseAddrPort("10.9.9.9:8080"))
+	c.record.SetBackend(balancer.Endpoint{Addr: netip.MustParseAddrPort("10.9.9.9:8080")})
+	c.connected(nil)
 	if !l.restless.Swap(false) {
 		t.Error("a connection to an endpoint that has left does not")
 	}

@@ -81,7 +81,7 @@ func TestServiceChoosesItsBalancer(t *testing.T) {
 	if got := s.shares(20); got[lowest] != 20 {
 		t.Errorf("first: %v, want %s only", got, lowest)
 	}
-	if r := s.record(); r.Balancer != "first" {
+	if r := s.record(); r.Balancer.String() != "first" {
 		t.Errorf("the record says %s", r.Balancer)
 	}
 	s.set(with(asking("balancer=round-robin"), a.addr, b.addr)...)

@@ -34,7 +34,7 @@ var fields = slices.Concat(
 		{key: "client_port", of: func(r *Record) value { return number(r.Client.Port()) }},
 		{key: "client_ip_kind", of: func(r *Record) value { return unlessEmpty(r.ClientKind.String()) }},
 		{key: "listener", of: func(r *Record) value { return addrPort(&r.Listener) }},
-		{key: "balancer", of: func(r *Record) value { return text(r.Balancer) }},
+		{key: "balancer", of: func(r *Record) value { return text(r.Balancer.String()) }},
 		{key: "affinity", of: func(r *Record) value { return unlessEmpty(r.Affinity.String()) }},
 		{key: "set", of: func(r *Record) value { return unlessEmpty(r.Set.String()) }},
 		{key: "eligible", of: func(r *Record) value { return number(r.Eligible) }},

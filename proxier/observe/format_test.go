@@ -130,14 +130,16 @@ func (d drawing) record() *Record {
 		Family:      4 + 2*uint8(d.IntN(2)),
 		Client:      d.addr(), ClientKind: d.few("", "pod"), VIP: d.addr(), VIPKind: d.few("cluster", "node_port"), Listener: d.addr(),
 		LocalPort: d.port(), Source: d.few("client", "node"), SourceWhy: d.few("", "off", "<&\n"),
-		Balancer: d.word("random"), Affinity: d.few("", "hit"), Set: d.few("", "cluster"),
+		Balancer: d.few("random", "p2c"), Affinity: d.few("", "hit"), Set: d.few("", "cluster"),
 		Eligible: d.Int32N(1000), ServiceActive: d.Int32N(3), GlobalActive: d.Int32N(1000),
-		Attempts: d.attempts(), Duration: d.duration(), BytesIn: d.number(), BytesOut: d.number(), FirstReply: d.duration(),
-		Reason: d.reason(), Errno: d.word("", "ECONNRESET"),
-		DatagramsIn: d.number(), DatagramsOut: d.number(), Dropped: d.number(),
-		Waited: d.duration(), Connect: d.duration(), FirstByte: d.duration(),
-		ClientClose: d.close(), BackendClose: d.close(), ClientCloseAt: d.duration(), BackendCloseAt: d.duration(),
-		SentClient: d.close(), SentBackend: d.close(),
+		Attempts: d.attempts(), Waited: d.duration(), Connect: d.duration(),
+		Ending: &Ending{
+			Duration: d.duration(), BytesIn: d.number(), BytesOut: d.number(), FirstReply: d.duration(),
+			Reason: d.reason(), Errno: d.word("", "ECONNRESET"),
+			DatagramsIn: d.number(), DatagramsOut: d.number(), Dropped: d.number(), FirstByte: d.duration(),
+			ClientClose: d.close(), BackendClose: d.close(), ClientCloseAt: d.duration(), BackendCloseAt: d.duration(),
+			SentClient: d.close(), SentBackend: d.close(),
+		},
 	}
 	r.SetBackend(balancer.Endpoint{Addr: d.addr(), Pod: d.word("", "shop/cart-1"), Node: d.word("", "node-a"), Zone: d.word("", "z1")})
 	return r
@@ -302,12 +304,15 @@ func ordinary() *Record {
 		by: &Observer{node: "node-a", boot: 1_780_000_000}, number: 123456, Start: time.Unix(1_780_000_000, 123_456_789),
 		ServicePort: &ServicePort{"shop", "cart", "http", "tcp"}, Family: 4,
 		Client: at("10.0.0.9:51234"), ClientKind: WordOf("pod"), VIP: at("10.96.0.10:80"), VIPKind: WordOf("cluster"), Listener: at("10.0.0.1:34567"),
-		LocalPort: 40404, Source: WordOf("client"), Balancer: "least-connections", Set: WordOf("cluster"), Eligible: 12, ServiceActive: 3, GlobalActive: 1234,
+		LocalPort: 40404, Source: WordOf("client"), Balancer: WordOf("least-connections"), Set: WordOf("cluster"), Eligible: 12, ServiceActive: 3, GlobalActive: 1234,
 		Attempts: []Attempt{{Backend: at("10.0.0.2:8080"), Pod: "shop/cart-5d8f7c-2", Start: 61 * time.Microsecond, Duration: 234 * time.Microsecond, Result: OK}},
-		Duration: 12_345 * time.Microsecond, BytesIn: 512, BytesOut: 65536, FirstReply: 1_234 * time.Microsecond,
-		Reason: OK, Connect: 234 * time.Microsecond, FirstByte: 456 * time.Microsecond,
-		ClientClose: CloseFIN, BackendClose: CloseFIN, ClientCloseAt: 12_000 * time.Microsecond, BackendCloseAt: 12_300 * time.Microsecond,
-		SentClient: CloseFIN, SentBackend: CloseFIN,
+		Connect:  234 * time.Microsecond,
+		Ending: &Ending{
+			Duration: 12_345 * time.Microsecond, BytesIn: 512, BytesOut: 65536, FirstReply: 1_234 * time.Microsecond,
+			Reason: OK, FirstByte: 456 * time.Microsecond,
+			ClientClose: CloseFIN, BackendClose: CloseFIN, ClientCloseAt: 12_000 * time.Microsecond, BackendCloseAt: 12_300 * time.Microsecond,
+			SentClient: CloseFIN, SentBackend: CloseFIN,
+		},
 	}
 	r.SetBackend(balancer.Endpoint{Addr: at("10.0.0.2:8080"), Pod: "shop/cart-5d8f7c-2", Node: "node-a", Zone: "eu-1a"})
 	return r

@@ -43,6 +43,7 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 		{Backend: netip.MustParseAddrPort("10.0.0.1:8080"), Pod: "shop/cart-1", Result: BackendRefused, Errno: "ECONNREFUSED"},
 		{Backend: netip.MustParseAddrPort("10.0.0.2:8080"), Pod: "shop/cart-2", Result: OK, Duration: time.Millisecond},
 	}
+	r.End()
 	r.Reason, r.BytesIn, r.BytesOut, r.Connect = OK, 7, 9, time.Millisecond
 	o.Closed(port, r)
 	stop()

@@ -55,7 +55,8 @@ const udp = "udp"
 // makes it.
 //
 // A connection has it for as long as it lives, so that its size matters: what many
-// records have in common they share.
+// records have in common they share, and what is only known at the end is not there
+// before.
 type Record struct {
 	by     *Observer
 	number uint64 // among those of the Observer
@@ -67,28 +68,33 @@ type Record struct {
 	VIP      netip.AddrPort // what the client dialled
 	Listener netip.AddrPort // the local address that it was accepted on
 	backend  unique.Handle[balancer.Endpoint]
-	Balancer string
 
-	ClientKind Word  // node, pod or external: where it is, seen from this node
-	VIPKind    Word  // cluster, node_port, external or load_balancer
-	Source     Word  // client or node: whose address the endpoint sees
-	SourceWhy  Word  // why it sees the node's: not_promised, off, or an obstacle (package transparent)
-	Affinity   Word  // hit, new or broken: what session affinity had to do with the choice; empty: none
-	Set        Word  // cluster or local: which endpoints were eligible for the client
-	Family     uint8 // 4 or 6
-	// How each side ended, and what usher sent to it. Of connections only.
-	ClientClose, BackendClose Close
-	SentClient, SentBackend   Close
-	LocalPort                 uint16 // our source port towards the endpoint
-	Eligible                  int32  // how many endpoints there were when it was accepted
+	Balancer   Word
+	ClientKind Word   // node, pod or external: where it is, seen from this node
+	VIPKind    Word   // cluster, node_port, external or load_balancer
+	Source     Word   // client or node: whose address the endpoint sees
+	SourceWhy  Word   // why it sees the node's: not_promised, off, or an obstacle (package transparent)
+	Affinity   Word   // hit, new or broken: what session affinity had to do with the choice; empty: none
+	Set        Word   // cluster or local: which endpoints were eligible for the client
+	Family     uint8  // 4 or 6
+	LocalPort  uint16 // our source port towards the endpoint
+	Eligible   int32  // how many endpoints there were when it was accepted
 	// ServiceActive and GlobalActive are the connections being served when it
 	// was accepted, itself included: of its Service port, and in all. 0: unknown.
 	ServiceActive, GlobalActive int32
-	// Attempts to connect, the one that succeeded is the last. A UDP session has
-	// none of its own, as connecting sends nothing: there they are the endpoints
-	// that had refused the client's datagrams before.
+	// Attempts to connect. The one that succeeded is the last, and is there at the end.
+	// A UDP session has none of its own, as connecting sends nothing: there they are the
+	// endpoints that had refused the client's datagrams before.
 	Attempts []Attempt
+	// Of connections only.
+	Waited  time.Duration // for its turn, at a limit
+	Connect time.Duration // of the attempt that succeeded, -1 if none did
 
+	*Ending // nil before Record.End
+}
+
+// Ending is what is known of a record at its end.
+type Ending struct {
 	Duration time.Duration
 	BytesIn  int64 // from the client
 	BytesOut int64 // to the client
@@ -106,12 +112,21 @@ type Record struct {
 	Dropped      int64 // datagrams of either direction that could not be passed on
 
 	// Of connections only.
-	Waited  time.Duration // for its turn, at a limit
-	Connect time.Duration // of the attempt that succeeded, -1 if none did
+
 	// FirstByte is when the client sent something first; -1 is never.
 	FirstByte time.Duration
 	// When each side ended, since the start; -1 is never.
 	ClientCloseAt, BackendCloseAt time.Duration
+	// How each side ended, and what usher sent to it.
+	ClientClose, BackendClose Close
+	SentClient, SentBackend   Close
+}
+
+// End has the record tell of its end from now on.
+func (r *Record) End() {
+	if r.Ending == nil {
+		r.Ending = &Ending{FirstByte: -1, FirstReply: -1, ClientCloseAt: -1, BackendCloseAt: -1}
+	}
 }
 
 // ID tells the record apart from all others of the node.

@@ -52,7 +52,7 @@ func referenceFields(r *Record) logrus.Fields {
 		"ns": r.Namespace, "service": r.Service, "port_name": r.PortName,
 		"client_ip": r.Client.Addr().String(), "client_port": r.Client.Port(),
 		"listener": r.Listener.String(),
-		"balancer": r.Balancer, "eligible": r.Eligible,
+		"balancer": r.Balancer.String(), "eligible": r.Eligible,
 		"duration_ms": referenceMilliseconds(r.Duration),
 		"bytes_in":    r.BytesIn, "bytes_out": r.BytesOut,
 		"first_byte_backend_ms": referenceMilliseconds(r.FirstReply),

@@ -176,6 +176,7 @@ func TestOnlyTroubleIsAWarning(t *testing.T) {
 func TestConnectionThatUsherEndsIsTrouble(t *testing.T) {
 	o, m, _, _ := setup(t)
 	r := o.Open(m.Port("shop", "cart", "", "tcp"))
+	r.End()
 	r.FirstReply = 0
 	for _, reason := range []Reason{Evicted, EndpointRemoved, ServiceRemoved, Shutdown} {
 		if r.Reason = reason; !r.Trouble() {
@@ -212,6 +213,7 @@ func TestSeriesAreOfOneProtocol(t *testing.T) {
 		port.Datagrams(1, 1, 1, 1)
 		port.Dropped(DropQueue, 1)
 		r := o.Open(port)
+		r.End()
 		r.Attempts = []Attempt{{Result: OK}}
 		o.Closed(port, r)
 	}

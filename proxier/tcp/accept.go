@@ -29,7 +29,7 @@ func (l *Listener) Watch(all *Pollers, h Handler) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range all.all {
-		s := &Socket{fd: l.fd, poller: p, handler: h, watched: true}
+		s := &Socket{fd: int32(l.fd), poller: p, handler: h, watched: true}
 		if err = p.add(s, unix.EPOLLIN|unix.EPOLLEXCLUSIVE); err != nil {
 			break
 		}

@@ -14,20 +14,17 @@ import (
 var ErrWait = errors.New("nothing to do for now")
 
 // Conn is a TCP connection. Its methods never block.
-type Conn struct {
-	Socket
-	localPort uint16
-}
+type Conn struct{ Socket }
 
 // New makes a connection of a socket that does not block, and owns it. The poller is the
 // one that watches it, if anybody asks for that.
-func New(fd int, p *Poller) *Conn { return &Conn{Socket: Socket{fd: fd, poller: p}} }
+func New(fd int, p *Poller) *Conn { return &Conn{Socket{fd: int32(fd), poller: p}} }
 
 // Read reads what has come. After the peer's FIN it returns io.EOF.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := receive(c.fd, p)
+	n, err := receive(c.FD(), p)
 	for err == unix.EINTR {
-		n, err = receive(c.fd, p)
+		n, err = receive(c.FD(), p)
 	}
 	switch {
 	case err != nil:
@@ -43,9 +40,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 // who asks sees a FIN.
 func (c *Conn) Peek() error {
 	var one [1]byte
-	n, _, err := unix.Recvfrom(c.fd, one[:], unix.MSG_PEEK)
+	n, _, err := unix.Recvfrom(c.FD(), one[:], unix.MSG_PEEK)
 	for err == unix.EINTR {
-		n, _, err = unix.Recvfrom(c.fd, one[:], unix.MSG_PEEK)
+		n, _, err = unix.Recvfrom(c.FD(), one[:], unix.MSG_PEEK)
 	}
 	switch {
 	case err != nil:
@@ -60,7 +57,7 @@ func (c *Conn) Peek() error {
 // or why nothing more can be written.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	for n < len(p) {
-		switch k, err := send(c.fd, p[n:]); {
+		switch k, err := send(c.FD(), p[n:]); {
 		case err == nil:
 			n += k
 		case err != unix.EINTR:
@@ -72,20 +69,20 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 
 // CloseWrite sends a FIN.
 func (c *Conn) CloseWrite() error {
-	return os.NewSyscallError("shutdown", unix.Shutdown(c.fd, unix.SHUT_WR))
+	return os.NewSyscallError("shutdown", unix.Shutdown(c.FD(), unix.SHUT_WR))
 }
 
 // Reset is Close with a reset. What was not sent yet is lost.
 func (c *Conn) Reset() error {
 	if c.fd >= 0 {
-		unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		unix.SetsockoptLinger(c.FD(), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	return c.Close()
 }
 
 // LocalAddr is the socket's own address, the zero AddrPort if there is none.
 func (c *Conn) LocalAddr() netip.AddrPort {
-	addr, _ := name(c.fd)
+	addr, _ := name(c.FD())
 	return addr
 }
 

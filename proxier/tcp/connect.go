@@ -97,7 +97,7 @@ func Open(a netip.Addr) (fd int, err error) {
 
 // connect begins to connect, or tells how far that has come.
 func (c *Conn) connect(to unix.Sockaddr) error {
-	switch err := unix.Connect(c.fd, to); err {
+	switch err := unix.Connect(c.FD(), to); err {
 	case nil, unix.EISCONN:
 		return nil
 	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR:

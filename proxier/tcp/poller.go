@@ -95,8 +95,8 @@ type Poller struct {
 	term atomic.Int32 // grows whenever another goroutine begins to poll
 
 	// These belong to the goroutine that polls now.
-	events  [batch]unix.EpollEvent
-	sockets [batch]*Socket
+	events    [batch]unix.EpollEvent
+	sockets   [batch]*Socket
 	next, end int // what is left of the batch
 }
 
@@ -176,7 +176,7 @@ func (p *Poller) remove(s *Socket, stays bool) {
 // control needs p.mu.
 func (p *Poller) control(what int, s *Socket, events uint32) error {
 	event := unix.EpollEvent{Events: events, Fd: s.slot, Pad: p.slots[s.slot].generation}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, what, s.fd, &event))
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, what, s.FD(), &event))
 }
 
 // release needs p.mu.

@@ -9,18 +9,19 @@ import (
 
 // Socket is a file that a poller can watch. It never blocks.
 type Socket struct {
-	fd     int
-	poller *Poller
-	slot   int32 // at the poller
+	fd        int32
+	slot      int32 // at the poller
+	poller    *Poller
+	localPort uint16 // of a Conn, here as a connection has two of these
 
-	mu      sync.Mutex
-	watched bool
+	watched bool   // mu is of this and what follows
 	events  uint32 // that it is to be watched for
+	mu      sync.Mutex
 	handler Handler
 }
 
 // FD is the file. It stays the Socket's.
-func (s *Socket) FD() int { return s.fd }
+func (s *Socket) FD() int { return int(s.fd) }
 
 // Poller is the one that watches the socket.
 func (s *Socket) Poller() *Poller { return s.poller }
@@ -31,7 +32,7 @@ func (s *Socket) Close() error {
 		return nil
 	}
 	s.forget(false) // closing takes it out of epoll
-	fd := s.fd
+	fd := s.FD()
 	s.fd = -1
 	return os.NewSyscallError("close", unix.Close(fd))
 }

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"net/netip"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
@@ -153,159 +151,6 @@ func (c *connection) during(run func(context.Context) error) error {
 	return err
 }
 
-// connect finds an endpoint that can be connected to, and tells it the client's
-// address if it is to know. It asks no endpoint that is among tried.
-func (c *connection) connect(tried []netip.AddrPort) (found dial.Result, err error) {
-	err = c.during(func(ctx context.Context) error {
-		found, err = c.search(ctx, tried)
-		return err
-	})
-	if err == nil {
-		err = c.announce(found)
-	}
-	return found, err
-}
-
-// search dials. Where the endpoints that are left have all the connections that they
-// may, it waits for one of them as long as the Service allows, and goes on.
-func (c *connection) search(ctx context.Context, tried []netip.AddrPort) (dial.Result, error) {
-	call := dial.Call{
-		Client: c.record.Client.Addr(), Start: c.record.Start, Retry: c.settings.Retry,
-		Poller: c.client.Poller(), Picker: c.picker, From: c.sourceOf, Report: c.report,
-		Budget: c.shared.retries, Exclude: tried,
-	}
-	var kept place
-	defer kept.giveBack() // a policy may panic
-	for {
-		call.Admit = c.admission(&kept)
-		found, err := c.dialer.Dial(ctx, call)
-		kept.giveBack()
-		c.noteSearch(found)
-		if err == nil || len(found.Full) == 0 {
-			return found, err
-		}
-		call.Exclude = slices.Concat(call.Exclude, attempted(found))
-		if limited := c.awaitEndpoint(ctx, found.Full, &kept); limited != nil {
-			if len(call.Exclude) > 0 && ctx.Err() == nil {
-				return found, err // what those that were tried have said matters more
-			}
-			return found, limited
-		}
-	}
-}
-
-// attempted are the endpoints that a search has tried.
-func attempted(found dial.Result) (list []netip.AddrPort) {
-	for _, a := range found.Attempts {
-		if a.Result != observe.OutOfFiles && a.Result != observe.OutOfMemory && !slices.Contains(list, a.Backend) {
-			list = append(list, a.Backend)
-		}
-	}
-	return list
-}
-
-// place is one at an endpoint that is kept for a search.
-type place struct {
-	at    netip.AddrPort
-	leave func() // nil: there is none, or it was taken
-}
-
-// take returns nil if the place is not there.
-func (p *place) take(endpoint netip.AddrPort) (leave func()) {
-	if p.at != endpoint {
-		return nil
-	}
-	leave, p.leave = p.leave, nil
-	return leave
-}
-
-func (p *place) giveBack() {
-	if p.leave != nil {
-		p.leave()
-		p.leave = nil
-	}
-}
-
-// admission counts a search in at endpoints. One that is left out for being ill is
-// no way around the limits of those that are well.
-func (c *connection) admission(kept *place) func(netip.AddrPort) (func(), bool) {
-	full := false
-	return func(e netip.AddrPort) (func(), bool) {
-		if leave := kept.take(e); leave != nil {
-			return leave, true
-		}
-		if full && c.health.Out(string(c.set()), e) {
-			return nil, false
-		}
-		leave, ok := c.shared.gate.Endpoint(e)
-		full = full || !ok
-		return leave, ok
-	}
-}
-
-// awaitEndpoint waits until one of the endpoints that are full has room, and keeps
-// that. It does not wait for those that are ill unless there are no others.
-func (c *connection) awaitEndpoint(ctx context.Context, full []netip.AddrPort, kept *place) (err error) {
-	well := slices.DeleteFunc(slices.Clone(full), func(e netip.AddrPort) bool { return c.health.Out(string(c.set()), e) })
-	if len(well) > 0 {
-		full = well
-	}
-	defer c.waits()()
-	kept.at, kept.leave, err = c.visit.WaitEndpoint(ctx, full)
-	return err
-}
-
-// report tells what an attempt says of its endpoint. Where an early end counts, that
-// it was connected to does not say that it is well.
-func (c *connection) report(endpoint netip.AddrPort, err error) {
-	if err != nil || !c.replays() {
-		c.health.Report(endpoint, err)
-	}
-}
-
-// replays says whether what an endpoint ends without an answer goes to another one.
-func (c *connection) replays() bool { return c.settings.Retry.On&dial.ResetEarly != 0 }
-
-// noteSearch puts what became of a search into the record.
-func (c *connection) noteSearch(found dial.Result) {
-	r := c.record
-	failed := found.Attempts
-	if found.Conn != nil {
-		failed = failed[:len(failed)-1]
-	}
-	r.Attempts = append(r.Attempts, failed...)
-	if found.Affinity != balancer.AffinityNone && (r.Affinity == 0 || r.Affinity == observe.WordOf(balancer.AffinityHit)) {
-		r.Affinity = observe.WordOf(found.Affinity)
-	}
-	if found.BudgetSpent {
-		c.shared.metrics.RetryDenied()
-	}
-	if found.Conn == nil {
-		noteSource(r, found.From)
-		return
-	}
-	c.noteFound(found)
-}
-
-// noteFound puts the endpoint that the client has into the record.
-func (c *connection) noteFound(found dial.Result) {
-	r := c.record
-	noteSource(r, found.From)
-	if len(r.Attempts) > 0 { // the last one asked for may be another one's
-		c.sourceOf(found.Pick.Endpoint)
-	}
-	r.SetBackend(found.Pick.Endpoint)
-	r.Connect = found.Connect
-	r.LocalPort = found.Conn.LocalPort()
-}
-
-// noteBefore has the record tell of the endpoint that it told of before, again.
-func (c *connection) noteBefore(before observe.Record) {
-	r := c.record
-	r.SetBackend(before.Backend())
-	r.Connect, r.LocalPort, r.Source, r.SourceWhy = before.Connect, before.LocalPort, before.Source, before.SourceWhy
-}
-
 // announce tells an endpoint the client's address, where the Service asks for that.
 func (c *connection) announce(found dial.Result) error {
 	version := c.settings.ProxyProtocol
@@ -315,9 +160,9 @@ func (c *connection) announce(found dial.Result) error {
 	err := announce(found.Conn, version, c.record.Client, c.record.VIP)
 	if err != nil {
 		found.Conn.Close()
-		c.has(found)
-		c.note(observe.OK, "")
-		c.lets(err)
+		c.take(found)
+		c.noteAttempt(observe.OK, "")
+		c.leave(err)
 		return &lost{err}
 	}
 	return nil
@@ -328,57 +173,9 @@ type lost struct{ error }
 
 func (l *lost) Unwrap() error { return l.error }
 
-// use is what to do about an endpoint: all that is kept of a search while bytes move.
-type use struct {
-	leave    func()                 // nil when it was left
-	done     func(balancer.Outcome) // likewise; also nil if the policy does not want to know
-	answered func(time.Duration)    // nil if the policy does not want to know
-	began    time.Duration          // the attempt, after the connection's start
-}
-
-// end tells everybody that an endpoint is not used any more, once.
-func (u *use) end(o balancer.Outcome) {
-	leave, done := u.leave, u.done
-	u.leave, u.done = nil, nil // before anything panics
-	if leave != nil {
-		leave()
-	}
-	if done != nil {
-		done(o)
-	}
-}
-
-// has is called when the connection has got an endpoint.
-func (c *connection) has(found dial.Result) {
-	last := &found.Attempts[len(found.Attempts)-1]
-	c.use = use{found.Leave, found.Pick.Done, found.Pick.Answered, last.Start}
-	c.hedged, c.noted = last.Hedged, false
-}
-
-// lets is called when it has the endpoint no more; err is why that has failed.
-func (c *connection) lets(err error) {
-	c.use.end(balancer.Outcome{Err: err, Connect: c.record.Connect})
-}
-
-// note has the record tell of the attempt that led to the endpoint.
-func (c *connection) note(result observe.Reason, errno string) {
-	if c.noted {
-		return
-	}
-	c.noted = true
-	r := c.record
-	r.Attempts = append(r.Attempts, observe.Attempt{
-		Backend: r.Backend().Addr, Pod: r.Backend().Pod,
-		Start: c.use.began, Duration: r.Connect,
-		Result: result, Errno: errno, Hedged: c.hedged,
-	})
-}
-
-func (c *connection) picker() balancer.Picker { return *c.current.Load().pickers.of(c.set()) }
-
 // run has the relay take over, with the endpoint that was found.
 func (c *connection) run(found dial.Result) {
-	c.has(found)
+	c.take(found)
 	r := relay.New(c.client, found.Conn, relay.Settings{HalfClose: c.settings.HalfClose, Hold: c.replays()}, c)
 	c.connected(r)
 	r.Start()
@@ -418,10 +215,10 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 			c.relay.GiveUp()
 		}
 	}()
-	c.note(observe.BackendResetEarly, errnoName(early))
+	c.noteAttempt(observe.BackendResetEarly, errnoName(early))
 	c.health.Report(c.record.Backend().Addr, early)
 	c.setRelay(c.relay, false) // an endpoint that has crashed may leave
-	c.lets(early)              // others may wait for its place
+	c.leave(early)              // others may wait for its place
 	before := *c.record
 	next, err := c.connect(c.failed())
 	if err != nil {
@@ -430,7 +227,7 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 		c.relay.GiveUp() // the client gets what it would have got without a replay
 		return
 	}
-	c.has(next)
+	c.take(next)
 	c.connected(c.relay)
 	c.relay.Replay(next.Conn)
 }
@@ -443,7 +240,7 @@ func (c *connection) Ended(res relay.Result) {
 			c.panicked(value)
 		}
 	}()
-	c.note(observe.OK, "")
+	c.noteAttempt(observe.OK, "")
 	r := c.record
 	r.End()
 	r.BytesIn, r.BytesOut = res.In, res.Out
@@ -452,18 +249,7 @@ func (c *connection) Ended(res relay.Result) {
 	r.ClientClose, r.ClientCloseAt, r.SentClient = res.Client.Close, c.sinceStart(res.Client.At), res.Client.Sent
 	r.BackendClose, r.BackendCloseAt, r.SentBackend = res.Backend.Close, c.sinceStart(res.Backend.At), res.Backend.Sent
 	c.isWell()
-	c.lets(nil)
-}
-
-// failed are the endpoints that have failed the connection.
-func (c *connection) failed() (list []netip.AddrPort) {
-	for _, a := range c.record.Attempts {
-		switch a.Result {
-		case observe.BackendRefused, observe.BackendUnreachable, observe.ConnectTimeout, observe.BackendResetEarly:
-			list = append(list, a.Backend)
-		}
-	}
-	return list
+	c.leave(nil)
 }
 
 func (c *connection) sinceStart(t time.Time) time.Duration {

@@ -6,10 +6,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/dial"
@@ -215,10 +212,10 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 			c.relay.GiveUp()
 		}
 	}()
-	c.noteAttempt(observe.BackendResetEarly, errnoName(early))
+	c.noteAttempt(observe.BackendResetEarly, observe.ErrnoName(early))
 	c.health.Report(c.record.Backend().Addr, early)
 	c.setRelay(c.relay, false) // an endpoint that has crashed may leave
-	c.leave(early)              // others may wait for its place
+	c.leave(early)             // others may wait for its place
 	before := *c.record
 	next, err := c.connect(c.failed())
 	if err != nil {
@@ -244,7 +241,7 @@ func (c *connection) Ended(res relay.Result) {
 	r := c.record
 	r.End()
 	r.BytesIn, r.BytesOut = res.In, res.Out
-	r.Reason, r.Errno = res.Reason, errnoName(res.Errno)
+	r.Reason, r.Errno = res.Reason, observe.ErrnoName(res.Errno)
 	r.FirstByte, r.FirstReply = c.sinceStart(res.Client.First), c.sinceStart(res.Backend.First)
 	r.ClientClose, r.ClientCloseAt, r.SentClient = res.Client.Close, c.sinceStart(res.Client.At), res.Client.Sent
 	r.BackendClose, r.BackendCloseAt, r.SentBackend = res.Backend.Close, c.sinceStart(res.Backend.At), res.Backend.Sent
@@ -287,7 +284,7 @@ func (c *connection) reasonOf(err error) observe.Reason {
 // answer.
 func (c *connection) refuse(reason observe.Reason, err error) {
 	c.record.End()
-	c.record.Reason, c.record.Errno = reason, errnoName(err)
+	c.record.Reason, c.record.Errno = reason, observe.ErrnoName(err)
 	var left *clientLeft
 	if errors.As(err, &left) {
 		c.record.ClientClose, c.record.ClientCloseAt = relay.CloseOf(left), time.Since(c.record.Start)
@@ -376,12 +373,4 @@ func (c *connection) endpoint() netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return c.record.Backend().Addr
-}
-
-func errnoName(err error) string {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return unix.ErrnoName(errno)
-	}
-	return ""
 }

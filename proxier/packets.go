@@ -224,7 +224,7 @@ func (p *packetServer) Closed(s udp.Session) {
 	}
 	r.DatagramsIn, r.DatagramsOut, r.Dropped = s.In, s.Out, s.Dropped
 	r.BytesIn, r.BytesOut, r.FirstReply = s.BytesIn, s.BytesOut, s.FirstReply
-	r.Reason, r.Errno = s.Reason, errnoName(s.Err)
+	r.Reason, r.Errno = s.Reason, observe.ErrnoName(s.Err)
 	p.observer.Closed(p.shared.metrics, r)
 	defer p.survive(func() {})
 	p.reportAnswer(s)

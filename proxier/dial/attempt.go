@@ -91,6 +91,6 @@ func (a *attempt) entry(took time.Duration, result observe.Reason, err error) ob
 	return observe.Attempt{
 		Backend: a.addr(), Pod: a.pick.Endpoint.Pod,
 		Start: a.start.Sub(a.call.Start), Duration: took,
-		Result: result, Errno: errnoName(err), Hedged: a.hedged,
+		Result: result, Errno: observe.ErrnoName(err), Hedged: a.hedged,
 	}
 }

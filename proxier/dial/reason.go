@@ -3,9 +3,6 @@ package dial
 import (
 	"context"
 	"errors"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
@@ -13,10 +10,11 @@ import (
 
 // ResultOf names what one attempt, or a search without any, has ended with.
 func ResultOf(err error) observe.Reason {
+	if err == nil {
+		return observe.OK
+	}
 	var ours setupError
 	switch {
-	case err == nil:
-		return observe.OK
 	case errors.Is(err, context.Canceled):
 		return observe.Abandoned
 	case errors.Is(err, balancer.ErrNoEndpoints):
@@ -77,12 +75,4 @@ func (f Failures) include(r observe.Reason) bool {
 		return f&Timeout != 0
 	}
 	return r == observe.OutOfPorts
-}
-
-func errnoName(err error) string {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return unix.ErrnoName(errno)
-	}
-	return ""
 }

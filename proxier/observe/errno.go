@@ -35,3 +35,16 @@ func is(err error, errnos ...syscall.Errno) bool {
 	}
 	return false
 }
+
+// ErrnoName is the kernel's name of an error (ECONNREFUSED), empty if it is none of the
+// kernel's.
+func ErrnoName(err error) string {
+	if err == nil {
+		return ""
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return unix.ErrnoName(errno)
+	}
+	return ""
+}

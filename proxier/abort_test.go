@@ -54,7 +54,7 @@ func TestAConnectionIsAbortedBetweenTwoPhases(t *testing.T) {
 	client, in := pair(t)
 	_, out := pair(t)
 	ended := make(heard, 1)
-	r := relay.New(adopt(t, in), adopt(t, out), relay.Settings{HalfClose: time.Minute}, ended)
+	r := relay.New(adopt(t, in), adopt(t, out), relay.Settings{Limits: &relay.Limits{HalfClose: time.Minute}, Clock: relay.NewClock()}, ended)
 	c.setRelay(r, true)
 	r.Start()
 	if res := <-ended; res.Reason != observe.EndpointRemoved {

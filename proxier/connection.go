@@ -173,7 +173,7 @@ func (l *lost) Unwrap() error { return l.error }
 // run has the relay take over, with the endpoint that was found.
 func (c *connection) run(found dial.Result) {
 	c.take(found)
-	r := relay.New(c.client, found.Conn, relay.Settings{HalfClose: c.settings.HalfClose, Hold: c.replays()}, c)
+	r := relay.New(c.client, found.Conn, relay.Settings{Limits: &c.settings.Relay, Clock: c.clock, Hold: c.replays()}, c)
 	c.connected(r)
 	r.Start()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/source"
 	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/udp"
@@ -32,6 +33,7 @@ type dataPath struct {
 	prober       *outlier.Prober
 	connections  *connections
 	pollers      *tcp.Pollers
+	clock        *relay.Clock
 	whole        *limit.Whole
 	clients      atomic.Pointer[clients]
 	source       *clientSource

@@ -15,6 +15,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
@@ -125,6 +126,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		packets:      packets,
 		connections:  connections,
 		pollers:      pollers,
+		clock:        relay.NewClock(),
 		whole:        limit.NewWhole(connections.room),
 		acceptErrors: &occasionally{interval: 10 * time.Second},
 		event:        cfg.Source.Event,
@@ -266,6 +268,7 @@ func (p *Proxier) shutdown() error {
 	p.source.paths.Close()
 	err = errors.Join(err, bounded(p.data.capture.remove))
 	p.data.pollers.Close() // the capture has sockets, too
+	p.data.clock.Close()
 	if err != nil {
 		return fmt.Errorf("remove the capture: %w (run usher cleanup)", err)
 	}

@@ -103,7 +103,7 @@ func newSceneWith(t testing.TB, prepare func(*Proxier), change ...func(*Config))
 		DrainTimeout: patience,
 	}
 	cfg.Service.UDP = udp.Limits{Sessions: 100, Idle: time.Minute, Stream: time.Minute}
-	cfg.Service.Retry.Timeout, cfg.Service.Retry.Total, cfg.Service.HalfClose = time.Second, 5*time.Second, time.Minute
+	cfg.Service.Retry.Timeout, cfg.Service.Retry.Total, cfg.Service.Relay.HalfClose = time.Second, 5*time.Second, time.Minute
 	for _, f := range change {
 		f(&cfg)
 	}

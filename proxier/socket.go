@@ -60,6 +60,9 @@ func (s *socket) give(want answer, l *listener) error {
 	if s.packet != nil {
 		return s.packet.give(want, &packetServer{listener: l, state: l.current.Load(), set: s.set, only: s.frontend})
 	}
+	if err := s.stream.probe(l.current.Load().port.Settings.Relay.Peer); err != nil {
+		return err
+	}
 	if s.stream.now.equal(want) {
 		return nil // before closures are made that nobody needs
 	}

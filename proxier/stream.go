@@ -20,7 +20,8 @@ type streamSocket struct {
 	ln    *tcp.Listener
 	fd    int // of ln
 	now   answer
-	shift *shift // nil unless it listens
+	peers tcp.Liveness // of the clients
+	shift *shift       // nil unless it listens
 }
 
 // openStream binds addr, and refuses connections. It fails with EADDRINUSE if
@@ -44,7 +45,7 @@ func openStream(addr netip.AddrPort) (*streamSocket, error) {
 // bind listens for a moment: only listen(2) finds out whether somebody else does.
 func (s *streamSocket) bind() error {
 	denied := policyroute.AllowForeign(s.fd, s.addr.Addr())
-	err := errors.Join(spare(s.fd), tcp.SetOptions(s.fd), setReuse(s.fd, true))
+	err := errors.Join(spare(s.fd), tcp.NoDelay(s.fd), setReuse(s.fd, true))
 	if err == nil && s.addr.Addr().Is6() { // nothing of IPv4
 		err = os.NewSyscallError("setsockopt IPV6_V6ONLY", unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))
 	}
@@ -98,6 +99,19 @@ func (s *streamSocket) give(want answer, pollers *tcp.Pollers, hello welcome, on
 	}
 	if err == nil {
 		s.now = want
+	}
+	return err
+}
+
+// probe says when clients are gone that are accepted from now on: they have it from the
+// socket, and take no system call for it.
+func (s *streamSocket) probe(peers tcp.Liveness) error {
+	if s.peers == peers {
+		return nil
+	}
+	err := peers.Set(s.fd)
+	if err == nil {
+		s.peers = peers
 	}
 	return err
 }

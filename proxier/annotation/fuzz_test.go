@@ -8,12 +8,14 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // check returns what is out of bounds.
 func check(s Settings) error {
 	between := func(d, least, most time.Duration) bool { return d >= least && d <= most }
 	limited := func(n int) bool { return n >= 0 && n <= maxNumber }
+	k, u := s.Relay.Peer.KeepAlive, s.Relay.Peer.UserTimeout
 	r, l, p, c := s.Retry, s.Limits, s.Outlier.Passive, s.Outlier.Check
 	for what, holds := range map[string]bool{
 		"balancer":  s.Balancer != "",
@@ -24,7 +26,11 @@ func check(s Settings) error {
 		"on":        r.On > 0 && r.On < 16,
 		"hedge":     r.Hedge == 0 || between(r.Hedge, 5*time.Millisecond, 10*time.Second),
 		"budget":    r.Budget.Share >= 0 && r.Budget.Share <= 10 && r.Budget.PerSecond >= 0 && r.Budget.PerSecond <= maxNumber,
-		"halfClose": between(s.HalfClose, time.Second, 24*time.Hour),
+		"halfClose": between(s.Relay.HalfClose, time.Second, 24*time.Hour),
+		"idle":      s.Relay.Idle == 0 || between(s.Relay.Idle, time.Second, 24*time.Hour),
+		"duration":  s.Relay.Duration == 0 || between(s.Relay.Duration, time.Second, 720*time.Hour),
+		"keepAlive": k == tcp.KeepAlive{} || between(k.Idle, time.Second, 2*time.Hour) && between(k.Interval, time.Second, 2*time.Hour) && (k.Idle+k.Interval)%time.Second == 0 && k.Count >= 1 && k.Count <= 100,
+		"user":      u == 0 || between(u, time.Second, time.Hour),
 		"limits":    limited(l.Connections) && limited(l.PerEndpoint) && limited(l.PerClient),
 		"rate":      l.Rate.PerSecond == 0 || l.Rate.PerSecond >= 0.1 && l.Rate.PerSecond <= maxNumber && l.Rate.Burst >= 1 && limited(l.Rate.Burst),
 		"wait":      between(l.Wait, 0, 30*time.Second),

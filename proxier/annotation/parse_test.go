@@ -12,6 +12,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // policies are the names that balancer may have in tests.
@@ -52,7 +53,22 @@ var meanings = []struct {
 	{"retry-budget", "3/s", func(s *Settings) { s.Retry.Budget = dial.Budget{PerSecond: 3} }},
 	{"retry-budget", "0%", func(s *Settings) { s.Retry.Budget = dial.Budget{} }},
 	{"hedge", "5ms", func(s *Settings) { s.Retry.Hedge = 5 * time.Millisecond }},
-	{"half-close-timeout", "24h", func(s *Settings) { s.HalfClose = 24 * time.Hour }},
+	{"half-close-timeout", "24h", func(s *Settings) { s.Relay.HalfClose = 24 * time.Hour }},
+	{"idle-timeout", "1s", func(s *Settings) { s.Relay.Idle = time.Second }},
+	{"idle-timeout", "off", func(*Settings) {}},
+	{"max-connection-duration", "720h", func(s *Settings) { s.Relay.Duration = 720 * time.Hour }},
+	{"tcp-keepalive", "off", func(s *Settings) { s.Relay.Peer.KeepAlive = tcp.KeepAlive{} }},
+	{"tcp-keepalive", "1m", func(s *Settings) {
+		s.Relay.Peer.KeepAlive = tcp.KeepAlive{Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
+	}},
+	{"tcp-keepalive", "2h, 1s", func(s *Settings) {
+		s.Relay.Peer.KeepAlive = tcp.KeepAlive{Idle: 2 * time.Hour, Interval: time.Second, Count: 4}
+	}},
+	{"tcp-keepalive", "10s,5s, 100", func(s *Settings) {
+		s.Relay.Peer.KeepAlive = tcp.KeepAlive{Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 100}
+	}},
+	{"tcp-user-timeout", "90s", func(s *Settings) { s.Relay.Peer.UserTimeout = 90 * time.Second }},
+	{"tcp-user-timeout", "off", func(*Settings) {}},
 	{"max-connections", "1000000", func(s *Settings) { s.Limits.Connections = 1_000_000 }},
 	{"max-connections-per-endpoint", "1", func(s *Settings) { s.Limits.PerEndpoint = 1 }},
 	{"max-connections-per-client", "7", func(s *Settings) { s.Limits.PerClient = 7 }},
@@ -179,6 +195,21 @@ func TestAnnotationsThatMeanNothing(t *testing.T) {
 		{"hedge", "1ms", "want off, or a duration from 5ms to 10s"},
 		{"hedge", "0", "want off, or a duration from 5ms to 10s"},
 		{"half-close-timeout", "0", "want a duration from 1s to 24h"},
+		{"idle-timeout", "0", "want off, or a duration from 1s to 24h"},
+		{"idle-timeout", "25h", "want off, or a duration from 1s to 24h"},
+		{"max-connection-duration", "999ms", "want off, or a duration from 1s to 720h"},
+		{"tcp-keepalive", "on", "want off, or IDLE[,INTERVAL[,COUNT]] with whole seconds from 1s to 2h and COUNT from 1 to 100"},
+		{"tcp-keepalive", "0", "want off, or IDLE"},
+		{"tcp-keepalive", "3h", "want off, or IDLE"},
+		{"tcp-keepalive", "1500ms", "want off, or IDLE"},
+		{"tcp-keepalive", "30s,0", "want off, or IDLE"},
+		{"tcp-keepalive", "30s,15", "want off, or IDLE"},
+		{"tcp-keepalive", "30s,", "want off, or IDLE"},
+		{"tcp-keepalive", "30s,15s,0", "want off, or IDLE"},
+		{"tcp-keepalive", "30s,15s,101", "want off, or IDLE"},
+		{"tcp-keepalive", "30s,15s,4,1", "want off, or IDLE"},
+		{"tcp-keepalive", "off,15s", "want off, or IDLE"},
+		{"tcp-user-timeout", "500ms", "want off, or a duration from 1s to 1h"},
 		{"max-connections", "many", "want 0 to 1000000"},
 		{"max-connections-per-endpoint", "-1", "want 0 to 1000000"},
 		{"max-connections-per-client", "1000001", "want 0 to 1000000"},

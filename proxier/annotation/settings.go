@@ -7,6 +7,8 @@ import (
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/relay"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
 
@@ -17,7 +19,7 @@ type Settings struct {
 	Weights   Weights
 	SlowStart time.Duration // how long a new endpoint takes to its full share; 0: no time
 	Retry     dial.Retry
-	HalfClose time.Duration
+	Relay     relay.Limits // of TCP connections
 	Limits    limit.Limits
 	Outlier   outlier.Settings
 	Drain     Drain
@@ -55,7 +57,7 @@ func Defaults() Settings {
 			Attempts: 4, Timeout: 2 * time.Second, Total: 10 * time.Second, On: dial.Connect,
 			Budget: dial.Budget{Share: 1, PerSecond: 10},
 		},
-		HalfClose: time.Hour,
+		Relay: relay.Limits{HalfClose: time.Hour, Peer: tcp.Liveness{KeepAlive: keepAlive()}},
 		Outlier: outlier.Settings{
 			Passive: passive(),
 			Check:   outlier.Check{Interval: 10 * time.Second, Timeout: 2 * time.Second, Rise: 2, Fall: 3},
@@ -67,6 +69,12 @@ func Defaults() Settings {
 
 func passive() outlier.Passive {
 	return outlier.Passive{Failures: 5, Base: 10 * time.Second, Max: 5 * time.Minute, MaxEjected: 0.5}
+}
+
+// keepAlive finds a peer that is gone within 90 seconds. It asks less often than what
+// forgets quiet connections on the way, which takes minutes.
+func keepAlive() tcp.KeepAlive {
+	return tcp.KeepAlive{Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 4}
 }
 
 // Asked says whether connections may have to end because of their endpoint.

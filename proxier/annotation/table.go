@@ -12,6 +12,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // Doc is what there is to know of an annotation.
@@ -87,7 +88,23 @@ var entries = []entry{
 		}},
 	{Doc{"half-close-timeout", "1s to 24h", "1h", "half-close-timeout", "how long one side may be silent after the other one has closed"},
 		func(s *Settings, value string, _ []string) error {
-			return readDuration(&s.HalfClose, value, time.Second, 24*time.Hour)
+			return readDuration(&s.Relay.HalfClose, value, time.Second, 24*time.Hour)
+		}},
+	{Doc{"idle-timeout", "`off`, 1s to 24h", "off", "idle-timeout", "how long a TCP connection may go on while no byte moves in either direction; then both sides get a reset. Connections that exist keep their limit"},
+		func(s *Settings, value string, _ []string) error {
+			return readDurationOr(0, &s.Relay.Idle, value, time.Second, 24*time.Hour)
+		}},
+	{Doc{"max-connection-duration", "`off`, 1s to 720h", "off", "max-connection-duration", "how long a TCP connection may go on, whatever moves, from when it has an endpoint; then both sides get a reset. Connections that exist keep their limit"},
+		func(s *Settings, value string, _ []string) error {
+			return readDurationOr(0, &s.Relay.Duration, value, time.Second, 720*time.Hour)
+		}},
+	{Doc{"tcp-keepalive", "`off`, or `IDLE[,INTERVAL[,COUNT]]`: whole seconds from 1s to 2h, and 1 to 100", "30s,15s,4", "tcp-keepalive",
+		"how long a client or an endpoint may say nothing before the kernel asks it for a sign of life, after which time again, and how often until it is gone; what is not said is as in the default. Connections that exist keep what they have"},
+		readKeepAlive},
+	{Doc{"tcp-user-timeout", "`off`, 1s to 1h", "off", "tcp-user-timeout",
+		"how long a client or an endpoint may leave unacknowledged what was sent to it, before it is gone; off: about 15 minutes (tcp_retries2). It also ends connections to a peer that is alive and reads nothing for so long, and takes the place of the COUNT of tcp-keepalive. Connections that exist keep what they have"},
+		func(s *Settings, value string, _ []string) error {
+			return readDurationOr(0, &s.Relay.Peer.UserTimeout, value, time.Second, time.Hour)
 		}},
 
 	{Doc{"max-connections", "0 to 1000000; 0: no limit", "0", "max-connections-per-service", "connections that each port of the Service may have on a node"},
@@ -206,6 +223,27 @@ func readRetryBudget(s *Settings, value string, _ []string) error {
 		}
 	}
 	s.Retry.Budget = budget
+	return nil
+}
+
+// readKeepAlive reads 30s,15s,4.
+func readKeepAlive(s *Settings, value string, _ []string) error {
+	if value == "off" {
+		s.Relay.Peer.KeepAlive = tcp.KeepAlive{}
+		return nil
+	}
+	k, parts := keepAlive(), items(value)
+	err := readSeconds(&k.Idle, parts[0], time.Second, 2*time.Hour)
+	if len(parts) > 1 && err == nil {
+		err = readSeconds(&k.Interval, parts[1], time.Second, 2*time.Hour)
+	}
+	if len(parts) > 2 && err == nil {
+		err = readInt(&k.Count, parts[2], 1, 100)
+	}
+	if err != nil || len(parts) > 3 {
+		return errors.New("want off, or IDLE[,INTERVAL[,COUNT]] with whole seconds from 1s to 2h and COUNT from 1 to 100")
+	}
+	s.Relay.Peer.KeepAlive = k
 	return nil
 }
 

@@ -20,6 +20,19 @@ func readDuration(into *time.Duration, value string, least, most time.Duration) 
 	return nil
 }
 
+// readSeconds reads a duration that the kernel takes in seconds.
+func readSeconds(into *time.Duration, value string, least, most time.Duration) error {
+	var d time.Duration
+	if err := readDuration(&d, value, least, most); err != nil {
+		return err
+	}
+	if d%time.Second != 0 {
+		return fmt.Errorf("want whole seconds, not %s", d)
+	}
+	*into = d
+	return nil
+}
+
 // readDurationOr also knows off, which stands for a duration that is out of
 // bounds.
 func readDurationOr(off time.Duration, into *time.Duration, value string, least, most time.Duration) error {

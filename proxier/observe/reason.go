@@ -7,8 +7,8 @@ type Reason string
 // The reasons. Each has a two-letter code in the manner of HAProxy, the side
 // that caused the end, and the phase in which it happened. Idle, Evicted and
 // ServiceRemoved are for UDP sessions, which nobody closes: Idle is how they end
-// normally. EndpointRemoved and EndpointUnhealthy end connections only where the
-// Service asks for it. BackendResetEarly is of attempts only.
+// normally. IdleTimeout, MaxDuration, EndpointRemoved and EndpointUnhealthy end connections
+// only where the Service asks for it. BackendResetEarly is of attempts only.
 const (
 	OK                 Reason = "ok"
 	ClientAbort        Reason = "client_abort"
@@ -21,6 +21,8 @@ const (
 	BackendReset       Reason = "backend_reset"
 	BackendGone        Reason = "backend_gone"
 	HalfCloseTimeout   Reason = "half_close_timeout"
+	IdleTimeout        Reason = "idle_timeout"
+	MaxDuration        Reason = "max_duration"
 	RetriesExhausted   Reason = "retries_exhausted"
 	NoEndpoints        Reason = "no_endpoints"
 	DirectAccess       Reason = "direct_access_denied"
@@ -65,8 +67,8 @@ type meaning struct {
 
 // The first letter is a capital for an event and a small one for a timer, as in
 // HAProxy ("Session state at disconnection" in its manual). Its c and s are the
-// timers of one side; h (half-closed) and i (idle) belong to neither side and are
-// usher's own.
+// timers of one side; h (half-closed), i (idle) and m (maximum) belong to neither side and
+// are usher's own.
 var meanings = map[Reason]meaning{
 	OK:                 {"--", SideNone, "data", "both sides closed"},
 	ClientAbort:        {"CC", SideClient, "connect", "the client reset the connection before it had an endpoint"},
@@ -79,6 +81,8 @@ var meanings = map[Reason]meaning{
 	BackendReset:       {"SD", SideBackend, "data", "the endpoint reset the connection"},
 	BackendGone:        {"sD", SideBackend, "data", "the endpoint stopped answering"},
 	HalfCloseTimeout:   {"hD", SideProxy, "data", "one side had closed and the other was silent for too long"},
+	IdleTimeout:        {"iD", SideProxy, "data", "neither side moved a byte for too long"},
+	MaxDuration:        {"mD", SideProxy, "data", "it was as old as the Service lets a connection become"},
 	RetriesExhausted:   {"SX", SideBackend, "connect", "no endpoint could be connected to"},
 	NoEndpoints:        {"NE", SideProxy, "pick", "the Service has no usable endpoint"},
 	DirectAccess:       {"PA", SideProxy, "accept", "the client dialled the listener port itself, not a Service address"},

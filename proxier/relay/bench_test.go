@@ -11,8 +11,8 @@ import (
 // BenchmarkConnection relays connections of one byte each way, one after the
 // other. cpu-us/op is that of the whole process, the two peers included.
 func BenchmarkConnection(b *testing.B) {
-	b.Run("plain", func(b *testing.B) { benchmark(b, Settings{HalfClose: time.Minute}) })
-	b.Run("held", func(b *testing.B) { benchmark(b, Settings{HalfClose: time.Minute, Hold: true}) })
+	b.Run("plain", func(b *testing.B) { benchmark(b, settings(time.Minute, false)) })
+	b.Run("held", func(b *testing.B) { benchmark(b, settings(time.Minute, true)) })
 }
 
 func benchmark(b *testing.B, settings Settings) {

@@ -14,6 +14,15 @@
 // reset once everything read before it has been delivered (relay.go, end.go). The owner is
 // told of the end, and of the first byte of an answer.
 //
+// # Limits
+//
+// A relay ends when one side is silent for too long after the other one's FIN, when both
+// are, or when it is too old ([Limits]). One [Clock] calls all relays of a proxier when that
+// may be so; it is asked once in a while and not for every byte, so a limit is reached
+// between its time and a quarter more. It also tells the kernel when an endpoint is gone
+// (keep-alive): a connection of a second needs no system calls for that. Such an end is a
+// reset for both sides. A FIN would tell each peer that the other one is done.
+//
 // # Replay
 //
 // Usually an endpoint that ends the connection without an answer ends it for

@@ -10,7 +10,7 @@ import (
 // end is called when both flows have ended.
 func (r *Relay) end() {
 	r.mu.Lock()
-	r.unwatch()
+	r.clock.forget(r)
 	r.letGo()
 	owes := r.errno != nil && (owed(&r.client) || owed(&r.backend))
 	r.mu.Unlock()
@@ -37,7 +37,7 @@ func (r *Relay) closeSlowly() {
 	r.mu.Unlock()
 	for _, s := range []*side{&r.client, &r.backend} {
 		if isThere(s) {
-			waitSent(s.conn, r.timeouts.stalled, r.aborted)
+			waitSent(s.conn, r.clock.timeouts.stalled, r.aborted)
 		}
 	}
 	r.close()

@@ -92,6 +92,7 @@ func TestNoFirstByte(t *testing.T) {
 func TestAnIdleRelayHoldsNothing(t *testing.T) {
 	const n = 20
 	var scenes []*scene
+	pollers() // have some of their own
 	goroutines := runtime.NumGoroutine()
 	for range n {
 		scenes = append(scenes, newScene(t, time.Minute))

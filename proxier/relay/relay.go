@@ -43,9 +43,10 @@ type Owner interface {
 
 // Settings are how a relay is to be.
 type Settings struct {
-	// HalfClose is for how long one side may be silent after the other one has sent
-	// its FIN; the connection ends after twice as long at most.
-	HalfClose time.Duration
+	// Limits are those of its Service. They are shared, and not nil.
+	Limits *Limits
+	// Clock looks after them. It is not nil.
+	Clock *Clock
 	// Hold keeps what the client sends until a backend answers, for Replay.
 	Hold bool
 }
@@ -56,20 +57,28 @@ type Relay struct {
 	owner           Owner
 	client, backend side
 	up, down        flow // from the client, and to it
-	halfClose       time.Duration
-	timeouts        *timeouts
-	holding         atomic.Bool // hold is in use
+	limits          *Limits
 
-	mu       sync.Mutex
-	begun    moment
-	open     int            // flows that have not ended, and calls that use the connections, as Start will
-	aborted  chan struct{}  // closed by Abort, nil if nobody waits for that
-	isOver   bool           // Abort was called
-	hold     *hold          // nil if nothing is held
-	early    *EarlyEnd      // the relay rests until Replay or GiveUp
-	reason   observe.Reason // empty while nothing has gone wrong
-	errno    error
-	watchdog *time.Timer // nil while both sides are open
+	// Its place in the clock, which guards all but the first.
+	clock      *Clock
+	next, prev *Relay
+	due        tick
+
+	holding atomic.Bool // hold is in use
+
+	mu      sync.Mutex
+	begun   moment
+	born    tick           // when Start was called
+	since   tick           // from when on nothing has moved, or was taken
+	taken   uint32         // the end of progress, as it was then
+	open    int8           // flows that have not ended, and calls that use the connections, as Start will
+	isOver  bool           // Abort was called
+	probed  bool           // limits.Peer was set
+	aborted chan struct{}  // closed by Abort, nil if nobody waits for that
+	hold    *hold          // nil if nothing is held
+	early   *EarlyEnd      // the relay rests until Replay or GiveUp
+	reason  observe.Reason // empty while nothing has gone wrong
+	errno   error
 }
 
 // side is one of the two connections. Relay.mu guards all but the first three.
@@ -101,21 +110,9 @@ func (m moment) time() time.Time {
 	return processBegan.Add(time.Duration(m))
 }
 
-// timeouts are how long a relay waits for what no Service has a say in.
-type timeouts struct {
-	// stalled is how long a peer may acknowledge nothing of what the other one sent
-	// before its reset.
-	stalled time.Duration
-	// prompt is how soon a backend that was asked for nothing closes if it cannot serve:
-	// later it is its timeout for idle connections.
-	prompt time.Duration
-}
-
-var usual = timeouts{stalled: 10 * time.Second, prompt: 2 * time.Second}
-
 // New prepares a relay, which owns both connections from Start on.
 func New(client, backend *tcp.Conn, s Settings, owner Owner) *Relay {
-	r := &Relay{owner: owner, halfClose: s.HalfClose, timeouts: &usual, open: 3}
+	r := &Relay{owner: owner, limits: s.Limits, clock: s.Clock, open: 3}
 	r.client.conn, r.backend.conn = client, backend
 	r.up.between(r, &r.client, &r.backend)
 	r.down.between(r, &r.backend, &r.client)
@@ -129,6 +126,9 @@ func New(client, backend *tcp.Conn, s Settings, owner Owner) *Relay {
 // Start begins to relay.
 func (r *Relay) Start() {
 	r.begun = now()
+	r.born = r.begun.tick() + 1
+	r.since = r.born
+	r.arm(r.born)
 	r.up.wake(byRead) // most clients have sent their request by now
 	r.watchBoth()
 	r.unuse()
@@ -245,6 +245,8 @@ func (r *Relay) stop() {
 	r.down.stopped.Store(true)
 }
 
+func (r *Relay) isStopped() bool { return r.up.stopped.Load() && r.down.stopped.Load() }
+
 func (r *Relay) wakeBoth() {
 	r.up.wake(byOther)
 	r.down.wake(byOther)
@@ -294,63 +296,13 @@ func (r *Relay) passFIN(f *flow) {
 	}
 	f.dst.conn.CloseWrite()
 	if f.dst.closed == observe.CloseNone {
-		r.watch(r.halfClose, observe.HalfCloseTimeout)
+		r.watch()
 	}
 }
 
 // looksReset tells a reset from a FIN: it looks the same to a read when a write was told
 // of it first.
 func looksReset(s *side) bool { return s.sent == observe.CloseNone && s.conn.Closed() }
-
-// watch ends the relay when no byte has been moved for a whole interval, or two. The caller
-// holds r.mu.
-func (r *Relay) watch(interval time.Duration, reason observe.Reason) {
-	r.unwatch()
-	var watchdog *time.Timer
-	in, out := r.Moved()
-	before := 2 * (in + out) // if peers have taken all of it, and most have
-	watchdog = time.AfterFunc(interval, func() {
-		r.mu.Lock()
-		if r.watchdog != watchdog {
-			r.mu.Unlock()
-			return // replaced, or over
-		}
-		if now := r.progress(); now != before {
-			before = now
-			watchdog.Reset(interval)
-			r.mu.Unlock()
-			return
-		}
-		if r.reason == "" {
-			r.reason = reason
-		}
-		r.stop()
-		r.mu.Unlock()
-		r.wakeBoth()
-	})
-	r.watchdog = watchdog
-}
-
-func (r *Relay) unwatch() {
-	if r.watchdog != nil {
-		r.watchdog.Stop()
-		r.watchdog = nil
-	}
-}
-
-// progress grows with every byte that was moved, or that a peer has taken of what was. Of
-// what is still with us the kernel knows how much that is.
-func (r *Relay) progress() int64 {
-	in, out := r.Moved()
-	taken := in + out
-	if in > 0 {
-		taken -= int64(r.backend.conn.Unsent())
-	}
-	if out > 0 {
-		taken -= int64(r.client.conn.Unsent())
-	}
-	return in + out + taken
-}
 
 // failed is called when a side has failed a flow.
 func (r *Relay) failed(s *side, err error) {
@@ -386,7 +338,7 @@ func (r *Relay) blame(s *side, err error) {
 	}
 	s.closed = how
 	r.opposite(s).stopped.Store(true)
-	r.watch(r.timeouts.stalled, r.reason)
+	r.watch()
 }
 
 // CloseOf is what the kernel's error of a connection says of its peer's end.

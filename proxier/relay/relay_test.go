@@ -33,7 +33,7 @@ type scene struct {
 }
 
 func newScene(t *testing.T, halfClose time.Duration, change ...func(*Relay)) *scene {
-	return newSceneWith(t, Settings{HalfClose: halfClose}, change...)
+	return newSceneWith(t, settings(halfClose, false), change...)
 }
 
 func newSceneWith(t *testing.T, settings Settings, change ...func(*Relay)) *scene {
@@ -63,6 +63,20 @@ var pollers = sync.OnceValue(func() *tcp.Pollers {
 	}
 	return p
 })
+
+// clock serves all relays of these tests but those with timeouts of their own.
+var clock = sync.OnceValue(NewClock)
+
+// clockWith is another clock.
+func clockWith(t timeouts) *Clock {
+	c := NewClock()
+	c.timeouts = t
+	return c
+}
+
+func settings(halfClose time.Duration, hold bool) Settings {
+	return Settings{Limits: &Limits{HalfClose: halfClose}, Clock: clock(), Hold: hold}
+}
 
 // adopt takes the socket over from the runtime.
 func adopt(t testing.TB, c *net.TCPConn) *tcp.Conn {
@@ -315,7 +329,7 @@ func TestHalfOpenConnectionEndsWhenNobodyReads(t *testing.T) {
 
 // A reset must end a connection also when its last bytes find nobody to read them.
 func TestResetEndsAConnectionWithAStalledPeer(t *testing.T) {
-	s := newScene(t, time.Minute, func(r *Relay) { r.timeouts = &timeouts{100 * time.Millisecond, usual.prompt} })
+	s := newScene(t, time.Minute, func(r *Relay) { r.clock = clockWith(timeouts{100 * time.Millisecond, usual.prompt}) })
 	s.client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 	flood(s.client) // until the deadline: the backend reads nothing
 	reset(s.client)

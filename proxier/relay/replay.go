@@ -128,7 +128,6 @@ func (r *Relay) awaitAnswer() (result outcome, free bool) {
 	}
 	if early := r.judge(err); early != nil {
 		r.early = early
-		r.unwatch()
 		return drained, false
 	}
 	r.letGo()
@@ -147,7 +146,7 @@ func (r *Relay) judge(err error) *EarlyEnd {
 		if err = r.hold.lost; err == nil { // a write was told, and so the read was not
 			err = syscall.ECONNRESET
 		}
-	case r.client.first == 0 && time.Duration(now()-r.begun) > r.timeouts.prompt:
+	case r.client.first == 0 && time.Duration(now()-r.begun) > r.clock.timeouts.prompt:
 		return nil // nobody has asked it for anything: it does not wait any longer
 	case r.backend.sent == observe.CloseFIN:
 		return nil // an empty answer
@@ -190,6 +189,7 @@ func (r *Relay) Replay(backend *tcp.Conn) {
 	r.hold.sent, r.hold.lost = 0, nil
 	r.up.moved.Store(0)
 	r.begun = now()
+	r.probed = false
 	if r.up.state.CompareAndSwap(over, resting) { // the FIN is to be passed on once more
 		r.open++
 	}
@@ -224,6 +224,7 @@ func (r *Relay) checkClient() {
 func (r *Relay) resume() {
 	r.early = nil
 	r.open++
+	r.watch()
 	r.mu.Unlock()
 	r.watchBoth()
 	r.wakeBoth()

@@ -22,7 +22,7 @@ import (
 type replays struct{ *scene }
 
 func newReplays(t *testing.T, halfClose time.Duration, change ...func(*Relay)) *replays {
-	return &replays{newSceneWith(t, Settings{HalfClose: halfClose, Hold: true}, change...)}
+	return &replays{newSceneWith(t, settings(halfClose, true), change...)}
 }
 
 func (s *replays) awaited() *EarlyEnd {
@@ -168,7 +168,7 @@ func TestReplayWhenTheClientHasSentNothing(t *testing.T) {
 
 // A backend ends connections that nobody uses. Where one is reset, something is wrong.
 func TestABackendThatDoesNotWaitForARequest(t *testing.T) {
-	s := newReplays(t, time.Minute, func(r *Relay) { r.timeouts = &timeouts{stalled: usual.stalled} })
+	s := newReplays(t, time.Minute, func(r *Relay) { r.clock = clockWith(timeouts{stalled: usual.stalled}) })
 	s.backend.CloseWrite()
 	s.wantAnswered()
 	if _, err := s.receive(s.client); err != nil {
@@ -179,13 +179,13 @@ func TestABackendThatDoesNotWaitForARequest(t *testing.T) {
 		t.Errorf("result %+v", r)
 	}
 
-	s = newReplays(t, time.Minute, func(r *Relay) { r.timeouts = &timeouts{stalled: usual.stalled} })
+	s = newReplays(t, time.Minute, func(r *Relay) { r.clock = clockWith(timeouts{stalled: usual.stalled}) })
 	reset(s.backend)
 	s.wantEarly(observe.CloseRST)
 	s.replay()
 	s.answerAndEnd()
 
-	s = newReplays(t, time.Minute, func(r *Relay) { r.timeouts = &timeouts{stalled: usual.stalled} })
+	s = newReplays(t, time.Minute, func(r *Relay) { r.clock = clockWith(timeouts{stalled: usual.stalled}) })
 	s.send(s.client, []byte("request"))
 	s.get(s.backend, 7)
 	s.backend.Close()
@@ -349,7 +349,7 @@ func TestClientResetsBetweenTwoBackends(t *testing.T) {
 // before it finds nobody to read it.
 func TestAnAnswerAndAResetAndAStalledClient(t *testing.T) {
 	s := newReplays(t, time.Minute, func(r *Relay) {
-		r.timeouts = &timeouts{100 * time.Millisecond, usual.prompt}
+		r.clock = clockWith(timeouts{100 * time.Millisecond, usual.prompt})
 		clog(r.client.conn)
 	})
 	s.send(s.client, []byte("request"))
@@ -718,7 +718,7 @@ func TestSilentBackendAfterAReplay(t *testing.T) {
 
 // A reset ends the connection also when what is held finds nobody to read it.
 func TestResetEndsAHoldThatNobodyReads(t *testing.T) {
-	s := newClogged(t, func(r *Relay) { r.timeouts = &timeouts{100 * time.Millisecond, usual.prompt} })
+	s := newClogged(t, func(r *Relay) { r.clock = clockWith(timeouts{100 * time.Millisecond, usual.prompt}) })
 	s.send(s.backend, []byte("answer"))
 	s.get(s.client, 6)
 	reset(s.client)
@@ -814,7 +814,7 @@ func TestAbortBetweenTwoBackendsAndGivingUp(t *testing.T) {
 
 func TestAbortBeforeTheStart(t *testing.T) {
 	for _, hold := range []bool{false, true} {
-		s := newSceneWith(t, Settings{HalfClose: time.Minute, Hold: hold}, func(r *Relay) { r.Abort(observe.Shutdown) })
+		s := newSceneWith(t, settings(time.Minute, hold), func(r *Relay) { r.Abort(observe.Shutdown) })
 		if r := s.end(); r.Reason != observe.Shutdown {
 			t.Errorf("result %+v", r)
 		}

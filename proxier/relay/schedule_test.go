@@ -65,7 +65,7 @@ type story struct {
 
 // play runs the schedule; change may prepare its relay.
 func (s schedule) play(t *testing.T, change ...func(*Relay)) (o story) {
-	scene := newSceneWith(t, Settings{HalfClose: time.Minute, Hold: true}, change...)
+	scene := newSceneWith(t, settings(time.Minute, true), change...)
 	client, r := scene.client, scene.relay
 	o.got = make([][]byte, len(s.backends))
 	var peers sync.WaitGroup

@@ -76,7 +76,7 @@ func open(t Target) (c *Conn, to unix.Sockaddr, err error) {
 		err = os.NewSyscallError("bind", unix.Bind(fd, Sockaddr(netip.AddrPortFrom(t.From.Unmap(), 0))))
 	}
 	if err == nil {
-		err = SetOptions(fd)
+		err = NoDelay(fd)
 	}
 	if err != nil {
 		c.Close()
@@ -145,24 +145,4 @@ func Sockaddr(a netip.AddrPort) unix.Sockaddr {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-}
-
-// keepAlive is after how many seconds without a sign of life the peer is asked for one,
-// and how long after that again. It is gone after nine (tcp(7)).
-const keepAlive = 15
-
-// SetOptions sets what all connections have: segments leave at once, and peers that are
-// gone are noticed. Those that are accepted have it from their listener.
-func SetOptions(fd int) error {
-	for _, o := range []struct{ level, name, value int }{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
-	} {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	}
-	return nil
 }

@@ -65,6 +65,7 @@ func TestRoundTrip(t *testing.T) {
 		{"--capture=bind", "--manifests=a", "--manifests=b: #c", "--log-format=json", "-v=5"},
 		{"--node-ip=::,10.0.0.1", "--nodeport-addresses=localhost,10.0.0.0/8", "--masquerade-all", "--healthz-bind-address="},
 		{"--retry-on=refused", "--retry-budget=5/s", "--hedge=5ms", "--slow-start=1h", "--passive-health=max-ejected=12.5%"},
+		{"--idle-timeout=1h", "--max-connection-duration=24h", "--tcp-keepalive=20s,5s", "--tcp-user-timeout=30s"},
 		{"--passive-health=off", "--max-connections=9", "--max-connections-per-client=1", "--connection-rate=0.5/s,2", "--on-limit=wait:1s", "--endpoint-drain-timeout=0", "--on-endpoint-unready=reset"},
 		{"--service-proxy-name=usher", "--kube-api-qps=0.3", "--oom-score-adj=0", "--conntrack-tcp-be-liberal", "--hostname-override=yes"},
 		{"--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=0x1", "--proxy-mode=nftables", "--sync-period=90s"},

@@ -22,6 +22,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
 
@@ -174,8 +175,15 @@ var meanings = []struct {
 		return slices.Equal(c.IgnoreAnnotations, []string{"proxy-protocol", "hedge"})
 	}},
 	{"--half-close-timeout=2m", func(_ *options, c *proxier.Config) bool {
-		return c.Service.HalfClose == 2*time.Minute
+		return c.Service.Relay.HalfClose == 2*time.Minute
 	}},
+	{"--idle-timeout=5m --max-connection-duration=24h", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Relay.Idle == 5*time.Minute && c.Service.Relay.Duration == 24*time.Hour
+	}},
+	{"--tcp-keepalive=1m,10s,2 --tcp-user-timeout=80s", func(_ *options, c *proxier.Config) bool {
+		return c.Service.Relay.Peer == tcp.Liveness{KeepAlive: tcp.KeepAlive{Idle: time.Minute, Interval: 10 * time.Second, Count: 2}, UserTimeout: 80 * time.Second}
+	}},
+	{"--tcp-keepalive=off", func(_ *options, c *proxier.Config) bool { return c.Service.Relay.Peer == tcp.Liveness{} }},
 	{"", func(_ *options, c *proxier.Config) bool {
 		return reflect.DeepEqual(c.Service, annotation.Defaults()) && c.MaxConnections == 0
 	}},
@@ -358,6 +366,10 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--connect-timeout=1ms", "--connect-timeout=1ms: want 50ms to 1m0s"},
 		{"--total-connect-timeout=1s", "--total-connect-timeout=1s: want 2s to 10m0s"},
 		{"--half-close-timeout=0", "--half-close-timeout=0s: want 1s to 24h0m0s"},
+		{"--idle-timeout=0", "--idle-timeout=0: want off, or a duration from 1s to 24h"},
+		{"--max-connection-duration=1ms", "--max-connection-duration=1ms: want off, or a duration from 1s to 720h"},
+		{"--tcp-keepalive=1", "--tcp-keepalive=1: want off, or IDLE[,INTERVAL[,COUNT]]"},
+		{"--tcp-user-timeout=0", "--tcp-user-timeout=0: want off, or a duration from 1s to 1h"},
 		{"--slow-start=1ms", "--slow-start=1ms: want off, or a duration from 1s to 1h"},
 		{"--passive-health=maybe", "--passive-health=maybe: want off, on, or a list of consecutive-failures=N,"},
 		{"--retry-on=refused,never", "--retry-on=refused,never: want a list of refused, unreachable, timeout or reset-early"},

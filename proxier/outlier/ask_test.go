@@ -360,6 +360,7 @@ func TestFromFailureToReturn(t *testing.T) {
 		_, err := plainDial(t.Context(), "tcp", bad)
 		d.Report(bad, err)
 	}
+	out := <-changes
 	l.wantUsed("cluster", good)
 	netns.Eventually(t, "a probe that fails", func() error {
 		if p.Stats().Bad == 0 {
@@ -381,7 +382,7 @@ func TestFromFailureToReturn(t *testing.T) {
 		return nil
 	})
 	l.wantUsed("cluster", good, bad)
-	if out, in := <-changes, <-changes; !out.Out || in.Out || in.Cause != ByProbe {
+	if in := <-changes; !out.Out || in.Out || in.Cause != ByProbe {
 		t.Errorf("the changes are %+v and %+v", out, in)
 	}
 }

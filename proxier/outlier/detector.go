@@ -19,7 +19,7 @@ type Detector struct {
 	udp     bool
 	changed func(Change)
 	view    atomic.Pointer[view]
-	running sync.WaitGroup // checks and probes
+	running sync.WaitGroup // checks, probes, and settling
 
 	building sync.Mutex  // held while Pickers are made, before mu
 	dirty    atomic.Bool // there may be some to make
@@ -32,6 +32,8 @@ type Detector struct {
 	orders    uint64                       // given to those that went out
 	news      []Change                     // not told yet
 	telling   bool
+	unsettled bool // settle is yet to be called
+	settling  bool // a goroutine calls it
 }
 
 // view is what is asked without a lock. It is never changed.
@@ -52,8 +54,8 @@ func New(p *Prober, protocol string, s Settings, changed func(Change)) *Detector
 	return d
 }
 
-// Close ends all checks and probes, and waits for them. What is in and out stays as
-// it is.
+// Close ends all checks and probes, and waits for them, and for what Report has left to
+// do. What is in and out stays as it is.
 func (d *Detector) Close() {
 	d.mu.Lock()
 	d.closed = true
@@ -94,7 +96,8 @@ func (d *Detector) Picker(name string, build func([]balancer.Endpoint) balancer.
 // Report tells the outcome of a connection to an endpoint, nil if it was there. It
 // is to be called once for each, and not for one that was given up for reasons of
 // our own; errors that are clearly such are ignored. A good one costs no lock if
-// nothing speaks against the endpoint. The one that ejects an endpoint calls build.
+// nothing speaks against the endpoint. It does not wait for build, nor for who is told of
+// changes: what follows from it is done at once, by another goroutine.
 func (d *Detector) Report(addr netip.AddrPort, err error) {
 	e := d.view.Load().endpoints[addr]
 	if err == nil && (e == nil || !e.suspect.Load()) || err != nil && isOurs(err) {
@@ -105,17 +108,16 @@ func (d *Detector) Report(addr netip.AddrPort, err error) {
 	if e == nil {
 		e = d.meetFailing(addr, now)
 	}
-	changed := e != nil && !d.closed && e.left.IsZero() && d.change(e, now, ByConnections, func() {
+	if e != nil && !d.closed && e.left.IsZero() && d.change(e, now, ByConnections, func() {
 		if err == nil {
 			e.admit(now)
 		} else {
 			e.connectionFailed(d.settings.Passive, now, err)
 		}
-	})
-	d.mu.Unlock()
-	if changed {
-		d.settle()
+	}) {
+		d.settleSoon()
 	}
+	d.mu.Unlock()
 }
 
 // Out says whether an endpoint is withheld from that set. It takes no lock.
@@ -199,6 +201,28 @@ func (d *Detector) settle() {
 		d.building.Unlock()
 	}
 	d.tell()
+}
+
+// settleSoon has settle called by a goroutine, which serves all that happens until it is
+// done: there is one at most. The caller holds d.mu, and the Detector is not closed.
+func (d *Detector) settleSoon() {
+	d.unsettled = true
+	if !d.settling {
+		d.settling = true
+		d.running.Go(d.settleAll)
+	}
+}
+
+func (d *Detector) settleAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.unsettled {
+		d.unsettled = false
+		d.mu.Unlock()
+		d.settle()
+		d.mu.Lock()
+	}
+	d.settling = false
 }
 
 // rebuild makes the Pickers of the sets that withhold others than before.

@@ -142,13 +142,14 @@ func (l *lab) set(err error, endpoints ...netip.AddrPort) {
 	}
 }
 
-// connections reports that so many had this outcome.
+// connections reports that so many had this outcome, and waits for what follows.
 func (l *lab) connections(n int, err error, endpoints ...netip.AddrPort) {
 	for range n {
 		for _, e := range endpoints {
 			l.d.Report(e, err)
 		}
 	}
+	synctest.Wait() // until what follows from it is done
 }
 
 // wait lets time pass, and all that is due then happen.

@@ -98,6 +98,7 @@ func (l *lab) connect(set string) {
 
 func (l *lab) wantInvariants(name string, p Passive) {
 	l.t.Helper()
+	synctest.Wait() // until what connections have told is done
 	members := l.members[name]
 	if len(members) == 0 {
 		return

@@ -302,7 +302,9 @@ func TestChangesAreToldOneAtATime(t *testing.T) {
 		l.d.changed = func(change Change) {
 			story = append(story, "begin "+change.Endpoint.String())
 			if change.Endpoint == addr(a) {
-				l.connections(3, refused, addr(b))
+				for range 3 {
+					l.d.Report(addr(b), refused)
+				}
 			}
 			story = append(story, "end "+change.Endpoint.String())
 		}

@@ -27,17 +27,21 @@ type Clock struct {
 	due     *Relay            // that are being called
 }
 
-// tick is a time of the clock: so many of its steps after the process began, 0 is never.
+// tick is a time of the clock, in its steps; 0 is never. They count from a year before the
+// process began, as a connection may be older (Resume).
 type tick uint32
 
 const (
 	tickLength = time.Second / 8
 	wheelSize  = 1 << 10 // two minutes
 	never      = ^tick(0)
+	year       = 365 * 24 * time.Hour
 )
 
 // tick is the last one that is not after m.
-func (m moment) tick() tick { return tick(time.Duration(m) / tickLength) }
+func (m moment) tick() tick { return tick(max(0, time.Duration(m)+year) / tickLength) }
+
+func (t tick) time() time.Time { return processBegan.Add(time.Duration(t)*tickLength - year) }
 
 // ticks are as many as take at least d. More than a few years are as good as some.
 func ticks(d time.Duration) tick {
@@ -175,5 +179,5 @@ func (c *Clock) wakeAt(at tick) {
 		return
 	}
 	c.wakes = at
-	c.timer.Reset(time.Until(processBegan.Add(time.Duration(at) * tickLength)))
+	c.timer.Reset(time.Until(at.time()))
 }

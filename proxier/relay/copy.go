@@ -31,7 +31,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // pipe (splice(2)), and never enter user space.
 func (s *sink) ReadFrom(src io.Reader) (int64, error) {
 	f := (*flow)(s)
-	if f.bulk {
+	if f.bulk && !f.src.urgent.Load() {
 		if n, err := f.splice(); err != errNoPipe {
 			return n, err
 		}
@@ -54,13 +54,14 @@ func (f *flow) copy(src io.Reader) (n int64, err error) {
 			}
 		}
 		switch {
+		case readErr == tcp.ErrWait && !f.src.isDrained(): // once more
 		case readErr == tcp.ErrWait:
 			return n, errDrained
 		case readErr == io.EOF:
 			return n, nil
 		case readErr != nil:
 			return n, f.failed(f.src, readErr)
-		case got < len(buf) && !f.src.ending.Load():
+		case got < len(buf) && !f.src.ending.Load() && !f.src.urgent.Load():
 			return n, errDrained // a stream socket gives all that it has (epoll(7))
 		case f.stopped.Load():
 			return n, errStopped

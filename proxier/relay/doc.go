@@ -54,4 +54,26 @@
 // a FIN after more than two seconds in which the client has sent nothing, which
 // is how a backend ends an idle connection. After more than HoldLimit bytes of
 // the client there is no replay either.
+//
+// # Urgent data
+//
+// A byte that was sent as urgent (tcp(7)) arrives in its place, as an ordinary one. That is
+// where RFC 6093 wants it; which byte it was is not passed on (urgent.go).
+//
+// # Hand-over
+//
+// A connection can go on with another relay, also in another process. Release stops both
+// flows, closes nothing, and says what the sockets do not know: what was read and is yet to
+// be written, which FIN was passed on, what is held for a replay. Resume goes on exactly
+// there:
+//
+//	client, backend, state, err := r.Release()
+//	if err != nil {
+//		return err // it ends, which its owner hears, or waits for another backend
+//	}
+//	// The files of both, and state as JSON, may go to another process from here.
+//	r, err = relay.Resume(client, backend, state, owner)
+//	if err == nil {
+//		r.Start()
+//	}
 package relay

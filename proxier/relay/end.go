@@ -9,6 +9,11 @@ import (
 
 // end is called when both flows have ended.
 func (r *Relay) end() {
+	if r.goesOn() {
+		return
+	}
+	r.up.drop()
+	r.down.drop()
 	r.mu.Lock()
 	r.clock.forget(r)
 	r.letGo()

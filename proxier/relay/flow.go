@@ -117,9 +117,6 @@ func (f *flow) move(own bool) {
 
 // end ends the flow.
 func (f *flow) end() {
-	if f.left != nil && f.left.pipe != nil {
-		f.left.pipe.put()
-	}
 	f.state.Store(over)
 	f.relay.unuse()
 }

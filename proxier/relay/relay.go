@@ -72,20 +72,22 @@ type Relay struct {
 	since   tick           // from when on nothing has moved, or was taken
 	taken   uint32         // the end of progress, as it was then
 	open    int8           // flows that have not ended, and calls that use the connections, as Start will
-	isOver  bool           // Abort was called
+	isOver  bool           // Abort was called, or it was released
+	leaving bool           // Release waits for both flows
 	probed  bool           // limits.Peer was set
-	aborted chan struct{}  // closed by Abort, nil if nobody waits for that
+	aborted chan struct{}  // closed by Abort, and for Release; nil if nobody waits for that
 	hold    *hold          // nil if nothing is held
 	early   *EarlyEnd      // the relay rests until Replay or GiveUp
 	reason  observe.Reason // empty while nothing has gone wrong
 	errno   error
 }
 
-// side is one of the two connections. Relay.mu guards all but the first three.
+// side is one of the two connections. Relay.mu guards all but the first four.
 type side struct {
 	conn   *tcp.Conn
 	ending atomic.Bool   // its end has come, perhaps with bytes before it
 	over   atomic.Bool   // in both directions
+	urgent atomic.Bool   // it has sent urgent data (urgent.go)
 	closed observe.Close // what the peer did
 	sent   observe.Close // what was sent to it
 	first  moment        // when its first byte came
@@ -123,12 +125,14 @@ func New(client, backend *tcp.Conn, s Settings, owner Owner) *Relay {
 	return r
 }
 
-// Start begins to relay.
+// Start begins to relay, or goes on after Resume.
 func (r *Relay) Start() {
-	r.begun = now()
-	r.born = r.begun.tick() + 1
-	r.since = r.born
-	r.arm(r.born)
+	if r.begun == 0 { // else it was resumed
+		r.begun = now()
+		r.born = r.begun.tick() + 1
+	}
+	r.since = now().tick() + 1
+	r.arm(r.since)
 	r.up.wake(byRead) // most clients have sent their request by now
 	r.watchBoth()
 	r.unuse()
@@ -163,6 +167,9 @@ func (r *ofBackend) Ready(_ *tcp.Poller, e tcp.Events) {
 
 // ready is called when something may be done with a side.
 func (r *Relay) ready(s *side, from, to *flow, e tcp.Events) {
+	if e.Urgent() {
+		r.urgent(s) // before the end, which splice asks for
+	}
 	if e.Ending() {
 		s.ending.Store(true)
 	}
@@ -184,14 +191,15 @@ func (r *Relay) ready(s *side, from, to *flow, e tcp.Events) {
 // after its FIN: nobody reads from it.
 func (r *Relay) hungUp(s *side) {
 	r.mu.Lock()
+	failed := false
 	if r.reason == "" && r.early == nil && r.open > 0 { // else the connection may be closed
 		if err := s.conn.Err(); err != nil {
+			failed = true
 			r.blame(s, err)
 		}
 	}
-	failed := r.reason != ""
 	r.mu.Unlock()
-	if failed {
+	if failed { // just now: a flow that is stuck asks each time
 		r.wakeBoth()
 	}
 }
@@ -257,7 +265,10 @@ func (r *Relay) noteFirst(s *side) {
 	now := now()
 	r.mu.Lock()
 	s.first = now
-	asked := max(r.begun, r.client.first)
+	asked := r.begun
+	if r.client.first != 0 {
+		asked = max(asked, r.client.first)
+	}
 	r.mu.Unlock()
 	if s == &r.backend {
 		// A client that is served first has asked for nothing: never negative.
@@ -291,7 +302,7 @@ func (r *Relay) passFIN(f *flow) {
 		f.src.closed, f.src.at = observe.CloseFIN, now()
 	}
 	f.dst.sent = observe.CloseFIN
-	if f.dst.closed == observe.CloseFIN && back.state.Load() == over {
+	if f.src.sent == observe.CloseFIN && back.state.Load() == over {
 		return // both sides are closed in a moment, which sends it
 	}
 	f.dst.conn.CloseWrite()

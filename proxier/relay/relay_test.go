@@ -37,6 +37,10 @@ func newScene(t *testing.T, halfClose time.Duration, change ...func(*Relay)) *sc
 }
 
 func newSceneWith(t *testing.T, settings Settings, change ...func(*Relay)) *scene {
+	return newSceneOver(t, pair, settings, change...)
+}
+
+func newSceneOver(t *testing.T, pair func(*testing.T) (dialled, accepted *net.TCPConn), settings Settings, change ...func(*Relay)) *scene {
 	client, ours := pair(t)
 	backend, theirs := pair(t)
 	s := &scene{
@@ -73,6 +77,9 @@ func clockWith(t timeouts) *Clock {
 	c.timeouts = t
 	return c
 }
+
+// settings are those that a successor has.
+func (r *Relay) settings() Settings { return Settings{Limits: r.limits, Clock: r.clock} }
 
 func settings(halfClose time.Duration, hold bool) Settings {
 	return Settings{Limits: &Limits{HalfClose: halfClose}, Clock: clock(), Hold: hold}
@@ -337,6 +344,29 @@ func TestResetEndsAConnectionWithAStalledPeer(t *testing.T) {
 	if r := s.end(); r.Reason != observe.ClientReset {
 		t.Errorf("result %+v", r)
 	}
+}
+
+// A peer that reads nothing is waited for, and not asked again and again.
+func TestAResetBehindAStalledPeerCostsNothing(t *testing.T) {
+	const stalled = 500 * time.Millisecond
+	s := newScene(t, time.Minute, func(r *Relay) { r.clock = clockWith(timeouts{stalled, usual.prompt}) })
+	s.client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	flood(s.client)
+	before := used()
+	reset(s.client)
+	if r := s.end(); r.Reason != observe.ClientReset {
+		t.Errorf("result %+v", r)
+	}
+	if took := used() - before; took > stalled/2 {
+		t.Errorf("it took %v of a processor", took)
+	}
+}
+
+// used is how much time of a processor the process has used.
+func used() time.Duration {
+	var u unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // flood writes until it must not, and returns how much it was.

@@ -35,6 +35,8 @@ func (r *Relay) held(f *flow) (result outcome, free bool) {
 		result = drained // it rests
 		r.mu.Unlock()
 		return result, false
+	case r.leaving:
+		result = done
 	case r.hold == nil || r.reason != "":
 		free = true
 		r.letGo()
@@ -78,7 +80,9 @@ func (r *Relay) holdMore() (result outcome, free bool) {
 				r.up.begun, r.client.first = true, now()
 			}
 		case tcp.ErrWait:
-			return drained, false
+			if r.client.isDrained() {
+				return drained, false
+			}
 		case io.EOF:
 			r.passFIN(&r.up)
 			return done, false
@@ -117,6 +121,9 @@ func (r *Relay) sendHeld() (result outcome, ok bool) {
 // awaitAnswer looks for the backend's first byte, and leaves it there.
 func (r *Relay) awaitAnswer() (result outcome, free bool) {
 	err := r.backend.conn.Peek()
+	for err == tcp.ErrWait && !r.backend.isDrained() {
+		err = r.backend.conn.Peek()
+	}
 	switch err {
 	case nil:
 		r.letGo()
@@ -186,6 +193,7 @@ func (r *Relay) Replay(backend *tcp.Conn) {
 	r.backend.closed, r.backend.sent = observe.CloseNone, observe.CloseNone
 	r.backend.ending.Store(false)
 	r.backend.over.Store(false)
+	r.backend.urgent.Store(false)
 	r.hold.sent, r.hold.lost = 0, nil
 	r.up.moved.Store(0)
 	r.begun = now()

@@ -48,6 +48,8 @@ func (f *flow) fill(p *pipe) (int, error) {
 		return 0, errDrained
 	case err != nil:
 		return 0, f.failed(f.src, os.NewSyscallError("splice", err))
+	case n == 0 && (!f.src.ending.Load() || f.src.urgent.Load()):
+		return 0, errDrained // the poller is about to tell more than that: this may be no FIN (urgent.go)
 	}
 	p.n = n
 	return n, nil

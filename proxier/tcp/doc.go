@@ -22,8 +22,8 @@
 //
 // A poller tells of changes (EPOLLET of epoll(7)): of bytes that have come since the
 // last time, not of those that are there. A handler therefore reads until it gets
-// ErrWait, or fewer bytes than it has asked for. All pollers watch every [Listener], and
-// the kernel wakes one of them for a client (EPOLLEXCLUSIVE).
+// ErrWait, or fewer bytes than it has asked for (but see [Events.Urgent]). All pollers
+// watch every [Listener], and the kernel wakes one of them for a client (EPOLLEXCLUSIVE).
 //
 // # Concurrency
 //

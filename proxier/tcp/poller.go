@@ -15,7 +15,7 @@ type Events uint32
 
 // Readable: there are bytes to read, or the end of them.
 func (e Events) Readable() bool {
-	return e&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+	return e&(unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 }
 
 // Writable: there is room to write, or writing fails.
@@ -26,6 +26,10 @@ func (e Events) Ending() bool { return e&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPO
 
 // Over: the connection is over in both directions.
 func (e Events) Over() bool { return e&(unix.EPOLLHUP|unix.EPOLLERR) != 0 }
+
+// Urgent: the peer has sent urgent data, at a mark that is yet to be read past. A read
+// ends there although there is more, and splice(2) does not get past it.
+func (e Events) Urgent() bool { return e&unix.EPOLLPRI != 0 }
 
 // Handler is called by a poller when there is something to do for a socket. It must not
 // block, as others wait for that poller, unless it calls Poller.HandOver before.

@@ -37,7 +37,7 @@ func (s *Socket) Close() error {
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
-const reading = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+const reading = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 // Watch has h called, and nobody who was called before, when there is something to read
 // or the connection is over: also if that is so already.

@@ -1,0 +1,273 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/tcp"
+)
+
+// State is what a relay knows that its two sockets do not. It is plain data, for
+// encoding/json as well. Times lose what Go's monotonic clock adds to them.
+type State struct {
+	Started         time.Time // when the first relay did
+	Began           time.Time // when the relay began with this backend
+	Hold            bool      // no backend has answered yet, and Held is complete
+	In, Out         int64     // bytes written so far, to the backend and to the client
+	Client, Backend Side      // Close and Sent are CloseNone or CloseFIN
+	// ToBackend and ToClient were read and are yet to be written: up to 1 MiB each.
+	ToBackend, ToClient []byte
+	// Held is all that the client has sent, with Hold. The first In bytes of it
+	// were written.
+	Held []byte
+}
+
+var (
+	// ErrNotNow is why a relay that looks for another backend is not released. It may be
+	// soon after Replay or GiveUp.
+	ErrNotNow = errors.New("the relay waits for another backend: release it after Replay or GiveUp")
+	// ErrEnding is why a relay is not released whose owner hears, or has heard, of its end;
+	// or that was released before.
+	ErrEnding = errors.New("the relay has ended or was released")
+)
+
+// Release ends the relay and leaves both connections open, watched by nobody: Resume goes
+// on with them, in this process or in another one. The owner hears nothing more. Nothing
+// that comes from now on is read, and what was read is in the State.
+//
+// It waits for flows that move bytes to stop at the next chunk, and for Start if that was
+// not called yet. With an error the relay is as it was, or ends as it would have. Like
+// Abort it may be called at any time, but not by an Owner's method.
+func (r *Relay) Release() (client, backend *tcp.Conn, s State, err error) {
+	parted, err := r.part()
+	if err != nil {
+		return nil, nil, State{}, err
+	}
+	r.wakeBoth()
+	<-parted
+	r.mu.Lock()
+	if !r.leaving || r.reason != "" {
+		r.mu.Unlock()
+		return nil, nil, State{}, ErrEnding
+	}
+	s, err = r.state()
+	if err != nil { // a pipe of our own has failed, never seen
+		r.leaving, r.isOver = false, false
+		r.blame(&r.client, err)
+		r.mu.Unlock()
+		r.end()
+		return nil, nil, State{}, err
+	}
+	defer r.mu.Unlock()
+	return r.client.conn, r.backend.conn, s, nil
+}
+
+// part has both flows stop. The channel is closed when they have, or when an Abort comes.
+func (r *Relay) part() (parted <-chan struct{}, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.open == 0, r.isOver, r.leaving, r.reason != "":
+		return nil, ErrEnding
+	case r.early != nil, r.hold != nil && r.hold.lost != nil:
+		return nil, ErrNotNow
+	}
+	r.leaving = true
+	r.aborted = make(chan struct{})
+	r.stop()
+	return r.aborted, nil
+}
+
+// goesOn is called when both flows have ended. It says whether that is not the end of the
+// connection: because of Release, or because only that has stopped a flow which still has
+// to deliver what a side has sent before its reset.
+func (r *Relay) goesOn() bool {
+	r.mu.Lock()
+	if !r.leaving {
+		r.mu.Unlock()
+		return false
+	}
+	if !r.isOver { // else Abort has closed it
+		close(r.aborted)
+	}
+	r.aborted = nil
+	if r.reason == "" && !(r.passedFIN(&r.up) && r.passedFIN(&r.down)) {
+		r.isOver = true
+		r.clock.forget(r)
+		r.client.conn.Unwatch()
+		r.backend.conn.Unwatch()
+		r.mu.Unlock()
+		return true
+	}
+	r.leaving = false
+	again := r.undelivered()
+	if again != nil {
+		again.stopped.Store(false)
+		again.state.Store(resting)
+		r.open++
+	}
+	r.mu.Unlock()
+	if again != nil {
+		again.wake(byOther)
+	}
+	return again != nil
+}
+
+// passedFIN says whether a flow of a connection that nothing has gone wrong with has done
+// all that there was to do. It needs r.mu.
+func (r *Relay) passedFIN(f *flow) bool { return f.dst.sent == observe.CloseFIN }
+
+// undelivered is the flow from a side that has failed, nil if there is none or nothing more
+// is to be delivered. It needs r.mu.
+func (r *Relay) undelivered() *flow {
+	for _, f := range []*flow{&r.up, &r.down} {
+		if !isThere(f.src) && !r.passedFIN(f) && !r.isOver {
+			return f
+		}
+	}
+	return nil
+}
+
+// state needs r.mu, and that both flows have ended. Nothing is kept here.
+func (r *Relay) state() (s State, err error) {
+	s = State{
+		Started: r.born.time(), Began: r.begun.time(), Hold: r.hold != nil,
+		Client: r.client.result(), Backend: r.backend.result(),
+	}
+	s.In, s.Out = r.Moved()
+	if r.hold != nil {
+		s.Held = append(s.Held, r.hold.data...)
+		r.hold.free()
+		r.hold = nil
+	}
+	if s.ToBackend, err = r.up.takeLeft(); err == nil {
+		s.ToClient, err = r.down.takeLeft()
+	}
+	return s, err
+}
+
+// takeLeft takes what was read and not written yet.
+func (f *flow) takeLeft() (data []byte, err error) {
+	if f.left == nil {
+		return nil, nil
+	}
+	defer f.drop()
+	if f.left.pipe == nil {
+		return f.left.rest, nil
+	}
+	return f.left.pipe.empty()
+}
+
+// drop forgets what was read and not written yet.
+func (f *flow) drop() {
+	if f.left != nil && f.left.pipe != nil {
+		f.left.pipe.put()
+	}
+	f.left = nil
+}
+
+// empty reads what is in a pipe.
+func (p *pipe) empty() ([]byte, error) {
+	data := make([]byte, p.n)
+	for p.n > 0 {
+		n, err := unix.Read(p.r, data[len(data)-p.n:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == nil && n == 0:
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, os.NewSyscallError("read", err)
+		}
+		p.n -= n
+	}
+	return data, nil
+}
+
+// Resume prepares a relay that goes on where Release has ended another one, with the same
+// connections, and owns both from Start on. What the owner of that one was told, this one
+// is not told again. Silence is measured anew; whether it holds is for the State to say. It
+// fails if no Release has made such a State.
+func Resume(client, backend *tcp.Conn, s State, settings Settings, owner Owner) (*Relay, error) {
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("cannot resume a relay: %w", err)
+	}
+	settings.Hold = s.Hold
+	r := New(client, backend, settings, owner)
+	r.client.recall(s.Client)
+	r.backend.recall(s.Backend)
+	r.born, r.begun = momentOf(s.Started).tick(), momentOf(s.Began)
+	r.up.recall(s.In, s.ToBackend)
+	r.down.recall(s.Out, s.ToClient)
+	if r.hold != nil {
+		r.hold.recall(s.Held, int(s.In))
+	}
+	return r, nil
+}
+
+// check finds what no relay is in.
+func (s *State) check() error {
+	for _, side := range []Side{s.Client, s.Backend} {
+		if side.Close > observe.CloseFIN || side.Sent > observe.CloseFIN {
+			return fmt.Errorf("a side has ended by %v and was sent %v", side.Close, side.Sent)
+		}
+	}
+	atBackend, atClient := s.Backend.Sent == observe.CloseFIN, s.Client.Sent == observe.CloseFIN
+	switch {
+	case atBackend && atClient:
+		return errors.New("both sides have ended")
+	case atBackend && len(s.ToBackend) > 0, atClient && len(s.ToClient) > 0:
+		return errors.New("there is something to write after a FIN")
+	case s.In < 0 || s.Out < 0:
+		return fmt.Errorf("%d and %d bytes were moved", s.In, s.Out)
+	case s.Hold && (len(s.Held) > HoldLimit || s.In > int64(len(s.Held)) || len(s.ToBackend)+len(s.ToClient) > 0):
+		return fmt.Errorf("%d bytes are held, %d of them were sent, %d and %d wait", len(s.Held), s.In, len(s.ToBackend), len(s.ToClient))
+	case !s.Hold && len(s.Held) > 0:
+		return fmt.Errorf("%d bytes are held for no replay", len(s.Held))
+	}
+	return nil
+}
+
+func (s *side) recall(was Side) {
+	s.closed, s.sent, s.first, s.at = was.Close, was.Sent, momentOf(was.First), momentOf(was.At)
+}
+
+// recall is called when both sides know what they were.
+func (f *flow) recall(moved int64, left []byte) {
+	f.moved.Store(moved)
+	f.begun = f.src.first != 0
+	if f.relay.passedFIN(f) {
+		f.state.Store(over)
+		f.relay.open--
+	}
+	if len(left) > 0 {
+		f.left = &leftover{rest: left}
+		f.state.Store(stuck)
+		f.dst.conn.WantWrite() // nobody watches it yet: this only has it asked for
+	}
+}
+
+func (h *hold) recall(data []byte, sent int) {
+	for cap(h.data) < len(data) {
+		h.data = grow(h.data)
+	}
+	h.data, h.sent = append(h.data, data...), sent
+}
+
+// momentOf is t as a moment, which may be before the process began.
+func momentOf(t time.Time) moment {
+	if t.IsZero() {
+		return 0
+	}
+	if m := moment(t.Sub(processBegan)); m != 0 {
+		return m
+	}
+	return 1
+}

@@ -21,6 +21,13 @@ type Config struct {
 	// NodeName is the name of the own Node object.
 	NodeName string
 	Log      *logrus.Logger
+	// RecordLog gets the records of connections and UDP sessions, from one goroutine;
+	// nil: Log. Its output may block, that of Log had better not: see observe.Writer.
+	RecordLog *logrus.Logger
+	// Sampling says which records are not logged. The zero Sampling: all are.
+	Sampling observe.Sampling
+	// RingSize is how many records Proxier.Recent holds; 0: observe.DefaultRingSize.
+	RingSize int
 	// Registry gets the metrics.
 	Registry *prometheus.Registry
 	// OnRecord, if set, gets every connection record; it must not block.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/usher-proxy/usher/balancer"
@@ -40,7 +41,8 @@ type dataPath struct {
 	packets      *udp.Relay
 	served       atomic.Pointer[served]
 	acceptErrors *occasionally
-	era          era // of the reconcile loop
+	notAccepted  *prometheus.CounterVec // by the name of the error
+	era          era                    // of the reconcile loop
 	event        func(about source.Ref, reason, message string)
 	wake         func() // the reconcile loop
 }
@@ -295,6 +297,7 @@ func (l *listener) accept(client *tcp.Conn, peer netip.AddrPort, set Set) guest 
 }
 
 func (l *listener) acceptFailed(err error) {
+	l.notAccepted.WithLabelValues(observe.ErrnoName(err)).Inc()
 	if l.acceptErrors.allow(time.Now()) {
 		l.log.WithField("listener", l.key.String()).WithError(err).
 			Warn("cannot accept connections for the moment; new ones wait (is the limit of open files too low?)")

@@ -15,6 +15,8 @@ type metrics struct {
 	last      prometheus.Gauge
 	listeners prometheus.Gauge
 	problems  *prometheus.GaugeVec
+	foreign   prometheus.Counter
+	accept    *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -35,8 +37,14 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "usher_problems", Help: "What cannot be served as asked for, by reason; the log names each.",
 		}, []string{"reason"}),
+		foreign: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "usher_rules_foreign_writes_total", Help: "Times that somebody else was seen to write where the capture has something in the kernel, and all of it was compared.",
+		}),
+		accept: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "usher_accept_errors_total", Help: "Times that a client could not be accepted and accepting paused, by the kernel's name of the error.",
+		}, []string{"errno"}),
 	}
-	registry.MustRegister(m.duration, m.failures, m.last, m.listeners, m.problems)
+	registry.MustRegister(m.duration, m.failures, m.last, m.listeners, m.problems, m.foreign, m.accept)
 	return m
 }
 

@@ -26,6 +26,7 @@ type Proxier struct {
 	node     *addressWatch
 	data     *dataPath
 	records  *observe.Log
+	recent   *observe.Ring
 	observed *observe.Metrics
 	metrics  *metrics
 	kube     *kubeMetrics
@@ -75,7 +76,8 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	}
 	p := &Proxier{
 		cfg: cfg, node: node,
-		records:   observe.NewLog(cfg.Log),
+		records:   observe.NewLog(cmp.Or(cfg.RecordLog, cfg.Log)),
+		recent:    observe.NewRing(cmp.Or(cfg.RingSize, observe.DefaultRingSize)),
 		reporter:  reporter{log: cfg.Log, event: cfg.Source.Event},
 		planner:   newPlanner(),
 		listeners: map[Key]*listener{},
@@ -107,7 +109,8 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	families := capture.families()
 	p.health = health.New(2*cfg.SyncPeriod, ipFamilies(families)...)
 	p.checks = health.NewServices(p.health.Serving)
-	p.observed = observe.NewMetrics(cfg.Registry, p.records)
+	p.records.Sample(cfg.Sampling)
+	p.observed = observe.NewMetrics(cfg.Registry, p.records, p.recent)
 	p.metrics = newMetrics(cfg.Registry)
 	p.kube = newKubeMetrics(cfg.Registry, capture.String() == "iptables", families...)
 	connections, packets, err := newPackets(&cfg, int(mark))
@@ -118,7 +121,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	}
 	p.data = &dataPath{
 		log:          cfg.Log,
-		observer:     observe.New(cfg.NodeName, p.records, p.observed, cfg.OnRecord),
+		observer:     observe.New(cfg.NodeName, p.records, p.observed, p.recent, cfg.OnRecord),
 		capture:      capture,
 		newPolicy:    cfg.newPolicy,
 		dialer:       dial.New(mark),
@@ -129,11 +132,13 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		clock:        relay.NewClock(),
 		whole:        limit.NewWhole(connections.room),
 		acceptErrors: &occasionally{interval: 10 * time.Second},
+		notAccepted:  p.metrics.accept,
 		event:        cfg.Source.Event,
 		wake:         p.wake,
 	}
 	p.data.prober = outlier.NewProber(p.data.dialer.Plain)
 	measureChecks(cfg.Registry, p.data.prober.Stats)
+	p.measureProcess()
 	p.data.dialer.Panicked = func(value any, stack []byte) {
 		cfg.Log.Errorf("a search for an endpoint failed inside usher, please report this: %v\n%s", value, stack)
 	}
@@ -148,7 +153,7 @@ func (p *Proxier) Ready() <-chan struct{} { return p.ready }
 // Run serves until ctx is done. Then it takes its rules away, lets connections
 // end, and returns with nothing of it left running.
 func (p *Proxier) Run(ctx context.Context) error {
-	var workers, writer sync.WaitGroup
+	var workers sync.WaitGroup
 	failed := make(chan error, 1)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -168,8 +173,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	asked, noMoreAsked := context.WithCancel(context.Background()) // also while stopping: to say so
 	defer noMoreAsked()
 	p.serveHTTP(asked, &workers, fail)
-	writing, stopWriting := context.WithCancel(context.Background())
-	writer.Go(func() { p.records.Run(writing) })
+	stopWriting := p.write()
 
 	p.loop(running)
 	err := p.shutdown()
@@ -177,7 +181,6 @@ func (p *Proxier) Run(ctx context.Context) error {
 	noMoreAsked()
 	workers.Wait()
 	stopWriting()
-	writer.Wait()
 	select {
 	case sourceErr := <-failed:
 		return errors.Join(sourceErr, err)
@@ -185,6 +188,30 @@ func (p *Proxier) Run(ctx context.Context) error {
 		return err
 	}
 }
+
+// lastRecords is how long whoever reads the log of records may take for what is left at
+// the end: they may have stopped reading.
+const lastRecords = 5 * time.Second
+
+// write has records written until stop, which waits for those that are left.
+func (p *Proxier) write() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.records.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(lastRecords):
+		}
+	}
+}
+
+// Recent holds the newest records of connections and UDP sessions that have ended.
+func (p *Proxier) Recent() *observe.Ring { return p.recent }
 
 // loop runs passes: at once after a quiet time, MinSyncPeriod apart in a burst
 // or as long as one takes, and every SyncPeriod to mend what drifted, also under
@@ -228,6 +255,7 @@ func (p *Proxier) loop(ctx context.Context) {
 		timer.Reset(p.reconcile(ctx, verify))
 		if verify && p.drifted {
 			p.drifted = false
+			p.metrics.foreign.Inc()
 			quiet = time.Now().Add(driftPause * time.Since(start))
 		}
 		select {

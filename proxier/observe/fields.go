@@ -127,4 +127,7 @@ func (r *Record) Fields() map[string]any {
 }
 
 // MarshalJSON is that of json.Marshaler: an object of the Fields.
-func (r *Record) MarshalJSON() ([]byte, error) { return json.Marshal(r.Fields()) }
+func (r *Record) MarshalJSON() ([]byte, error) {
+	text, err := json.Marshal(r.Fields())
+	return EscapeJSON(text), err
+}

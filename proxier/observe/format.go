@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ const recordField = "record"
 type Formatter struct {
 	others logrus.Formatter
 	line   func([]byte, *logrus.Entry, *Record) []byte
+	json   bool
 	// decorates says whether others adds something that line does not.
 	decorates func(*logrus.Entry) bool
 }
@@ -35,6 +37,7 @@ func NewJSONFormatter() *Formatter {
 			FieldMap:        logrus.FieldMap{logrus.FieldKeyTime: "ts"},
 		},
 		line:      jsonLine,
+		json:      true,
 		decorates: func(*logrus.Entry) bool { return false },
 	}
 }
@@ -49,7 +52,7 @@ func NewTextFormatter() *Formatter {
 		others: others, line: textLine,
 		decorates: func(e *logrus.Entry) bool {
 			once.Do(func() { // it knows, but does not tell
-				probe, _ := others.Format(&logrus.Entry{Logger: e.Logger})
+				probe, _ := others.Format(&logrus.Entry{Logger: &logrus.Logger{Out: under(e.Logger.Out)}})
 				coloured = bytes.IndexByte(probe, '\x1b') >= 0
 			})
 			return coloured
@@ -68,7 +71,33 @@ func (f *Formatter) Format(e *logrus.Entry) ([]byte, error) {
 	case []*Record:
 		return f.appendAll(buffer(e, len(of)), *e, of)
 	}
+	return f.other(e)
+}
+
+// other writes what is no plain record. In what the formatters of logrus leave as it is,
+// everything that is not printable is escaped: that is some of JSON, and the message of a
+// coloured line.
+func (f *Formatter) other(e *logrus.Entry) ([]byte, error) {
+	if f.json {
+		line, err := f.others.Format(e)
+		return EscapeJSON(line), err
+	}
+	if f.decorates(e) {
+		safe := *e
+		safe.Message = printableLines(e.Message)
+		e = &safe
+	}
 	return f.others.Format(e)
+}
+
+// printableLines is Printable for a message, which may have lines, as a stack has. None
+// of them can be taken for another message.
+func printableLines(message string) string {
+	lines := strings.Split(strings.ReplaceAll(message, "\t", "    "), "\n")
+	for i, line := range lines {
+		lines[i] = Printable(line)
+	}
+	return strings.Join(lines, "\n        ")
 }
 
 // buffer has room for lines.
@@ -96,7 +125,11 @@ func (f *Formatter) appendAll(b []byte, e logrus.Entry, all []*Record) (_ []byte
 
 func (f *Formatter) append(b []byte, e *logrus.Entry, r *Record) ([]byte, error) {
 	if len(e.Data) > 1 || e.Caller != nil || e.Message == "" || f.decorates(e) {
-		line, err := f.others.Format(withFields(e, r))
+		full := withFields(e, r)
+		if f.decorates(e) {
+			full.Message = Printable(full.Message) // in one line
+		}
+		line, err := f.other(full)
 		return append(b, line...), err
 	}
 	return f.line(b, e, r), nil

@@ -66,7 +66,7 @@ func (d drawing) word(usual ...string) string {
 		return usual[d.IntN(len(usual))]
 	}
 	alphabet := []string{"a", "Z", "7", "-", ".", "_", "/", "@", "^", "+", " ", "=", ":", ",", "\"", "\\", "'", "`", "<", ">", "&", "[", "{",
-		"\n", "\r", "\t", "\b", "\f", "\x00", "\x1b", "\x7f", "\x80", "\xff", "\xed\xa0\x80", "\u00e9", "\u2028", "\u2029", "\ufeff", "\U0001f600", "%s"}
+		"\n", "\r", "\t", "\b", "\f", "\x00", "\x1b", "\x7f", "\x80", "\xff", "\xed\xa0\x80", "\u00e9", "\u2028", "\u2029", "\ufeff", "\U0001f600", "\u009b", "\u202e", "\U000e0001", "%s"}
 	var s strings.Builder
 	for range d.IntN(6) {
 		s.WriteString(alphabet[d.IntN(len(alphabet))])

@@ -39,7 +39,7 @@ func appendJSON(b []byte, v value) []byte {
 	for _, c := range b[start:] {
 		if !jsonPlain[c] {
 			quoted, _ := json.Marshal(string(b[start:])) // no string is an error
-			return append(b[:start-1], quoted...)
+			return append(b[:start-1], EscapeJSON(quoted)...)
 		}
 	}
 	return append(b, '"')

@@ -19,6 +19,15 @@ type Log struct {
 	entry   *logrus.Entry
 	queue   chan *Record
 	dropped atomic.Uint64
+
+	sampleOK uint64        // of how many fine records one is written
+	fine     atomic.Uint64 // all of them, if it is set
+	sampled  atomic.Uint64 // those of them that are left out
+
+	storms    storms
+	windowEnd *time.Timer   // of storms, nil before the first window
+	repeated  atomic.Uint64 // left out by storms
+	written   atomic.Uint64
 }
 
 // NewLog returns a Log for Run to write out. The logger should have its formatter by
@@ -35,12 +44,52 @@ func NewLog(logger *logrus.Logger) *Log {
 	return l
 }
 
+// Sample has the log leave out records. It is to be called before the first one.
+func (l *Log) Sample(s Sampling) { l.sampleOK, l.storms.limit = uint64(max(s.OK, 0)), s.Errors }
+
+// Sampled and Repeated count the records that were left out by Sampling.OK and
+// Sampling.Errors.
+func (l *Log) Sampled() uint64  { return l.sampled.Load() }
+func (l *Log) Repeated() uint64 { return l.repeated.Load() }
+
+// Written counts the records that were written.
+func (l *Log) Written() uint64 { return l.written.Load() }
+
+// Lost counts the records that a Sink could not write.
+func (l *Log) Lost() uint64 {
+	if s := l.sink(); s != nil {
+		return s.Lost()
+	}
+	return 0
+}
+
+// Name is that of the Sink that it writes to, log without one.
+func (l *Log) Name() string {
+	if s := l.sink(); s != nil {
+		return s.name
+	}
+	return "log"
+}
+
+// sink is nil if the logger does not write to one.
+func (l *Log) sink() *Sink {
+	if l.logger == nil {
+		return nil
+	}
+	s, _ := l.logger.Out.(*Sink)
+	return s
+}
+
 // Dropped counts the records that found the queue full.
 func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 
 // add queues a record. When the queue is full the oldest one makes room: the
 // newest are what somebody who looks now wants to see.
 func (l *Log) add(r *Record) {
+	if l.sampleOK > 1 && r.fine() && (l.fine.Add(1)-1)%l.sampleOK != 0 {
+		l.sampled.Add(1)
+		return
+	}
 	for {
 		select {
 		case l.queue <- r:
@@ -72,8 +121,12 @@ func (l *Log) Run(ctx context.Context) {
 		case r := <-l.queue:
 			l.flush(r)
 			again.Reset(pause)
+		case <-l.windowEnds():
+			l.storms.end(l.logger)
+			continue
 		case <-ctx.Done():
 			l.flush()
+			l.storms.end(l.logger)
 			return
 		}
 		select {
@@ -81,6 +134,37 @@ func (l *Log) Run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// windowEnds receives when that of storms is over.
+func (l *Log) windowEnds() <-chan time.Time {
+	if l.windowEnd == nil {
+		return nil
+	}
+	return l.windowEnd.C
+}
+
+// wanted says whether a record is to be written.
+func (l *Log) wanted(r *Record) bool {
+	if !l.logger.IsLevelEnabled(r.level()) { // the fields cost more than to ask
+		return false
+	}
+	allowed, opened := l.storms.allow(r)
+	if opened {
+		l.openWindow()
+	}
+	if !allowed {
+		l.repeated.Add(1)
+	}
+	return allowed
+}
+
+func (l *Log) openWindow() {
+	if l.windowEnd == nil {
+		l.windowEnd = time.NewTimer(errorWindow)
+		return
+	}
+	l.windowEnd.Reset(errorWindow)
 }
 
 // flush writes these records and those in the queue.
@@ -101,25 +185,26 @@ func (l *Log) flush(batch ...*Record) {
 	}
 }
 
-// writeAll is where records become lines. Hooks see one after the other.
+// writeAll is where records become lines.
 func (l *Log) writeAll(batch []*Record) {
-	if l.entry == nil || len(l.logger.Hooks) > 0 || l.logger.ReportCaller {
+	batch = slices.DeleteFunc(batch, func(r *Record) bool { return !l.wanted(r) })
+	if len(batch) == 0 {
+		return
+	}
+	lost := l.Lost()
+	if l.entry == nil || len(l.logger.Hooks) > 0 || l.logger.ReportCaller { // hooks see one after the other
 		for _, r := range batch {
 			l.write(r)
 		}
-		return
-	}
-	batch = slices.DeleteFunc(batch, func(r *Record) bool { return !l.logger.IsLevelEnabled(r.level()) })
-	if len(batch) > 0 {
+	} else {
 		l.entry.Data[recordField] = batch // logrus makes a copy, which it fills in
 		l.entry.Log(batch[0].level())
 	}
+	lost = l.Lost() - lost
+	l.written.Add(uint64(len(batch)) - min(lost, uint64(len(batch))))
 }
 
 func (l *Log) write(r *Record) {
-	if !l.logger.IsLevelEnabled(r.level()) { // the fields cost more than to ask
-		return
-	}
 	e := l.entry
 	if e == nil {
 		e = &logrus.Entry{Logger: l.logger, Data: r.Fields()}

@@ -17,6 +17,8 @@ import (
 // yet there is only what says how many endpoints it has.
 type Metrics struct {
 	connect prometheus.Histogram
+	// How long connections and sessions lasted.
+	connectionLife, sessionLife prometheus.Observer
 
 	mu    sync.Mutex
 	ports map[ServicePort]*PortMetrics
@@ -57,19 +59,23 @@ var (
 // lifetimes count what begins and ends: connections, or UDP sessions.
 type lifetimes struct{ opened, active, closes *family }
 
-// NewMetrics registers the data path's metrics, and log's drop counter.
-func NewMetrics(registry prometheus.Registerer, log *Log) *Metrics {
+// NewMetrics registers the data path's metrics, and those of log and ring. ring may be
+// nil.
+func NewMetrics(registry prometheus.Registerer, log *Log, ring *Ring) *Metrics {
 	m := &Metrics{ports: map[ServicePort]*PortMetrics{}}
 	m.connect = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "usher_connect_duration_seconds",
 		Help:    "Time that successful attempts to connect to an endpoint took.",
 		Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
 	})
-	registry.MustRegister(m, m.connect,
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "usher_log_dropped_total",
-			Help: "Records dropped because nobody read the log fast enough.",
-		}, func() float64 { return float64(log.Dropped()) }))
+	lives := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "usher_connection_duration_seconds",
+		Help:    "Time from the beginning to the end of connections, and of UDP sessions.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 5, 10),
+	}, []string{"protocol"})
+	m.connectionLife, m.sessionLife = lives.WithLabelValues("tcp"), lives.WithLabelValues(udp)
+	registry.MustRegister(m, m.connect, lives)
+	measureLog(registry, log, ring)
 	return m
 }
 
@@ -253,6 +259,9 @@ func (p *PortMetrics) closed(r *Record) {
 	p.closes.add(string(r.Reason))
 	if p.udp == nil {
 		p.connectionClosed(r)
+		p.all.connectionLife.Observe(r.Duration.Seconds())
+	} else {
+		p.all.sessionLife.Observe(r.Duration.Seconds())
 	}
 }
 

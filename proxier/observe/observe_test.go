@@ -24,10 +24,10 @@ func setup(t *testing.T) (o *Observer, m *Metrics, out *bytes.Buffer, stop func(
 	logger.SetOutput(out)
 	logger.SetFormatter(&logrus.JSONFormatter{})
 	log := NewLog(logger)
-	m = NewMetrics(prometheus.NewRegistry(), log)
+	m = NewMetrics(prometheus.NewRegistry(), log, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	return New("node-a", log, m, nil), m, out, func() { log.Run(ctx) }
+	return New("node-a", log, m, nil, nil), m, out, func() { log.Run(ctx) }
 }
 
 func TestRecordIsOneLineAndOneCount(t *testing.T) {

@@ -11,6 +11,7 @@ type Observer struct {
 	node    string
 	log     *Log
 	metrics *Metrics
+	ring    *Ring
 	boot    int64
 	last    atomic.Uint64
 	// onClosed, if set, gets every record too; it must not block.
@@ -18,9 +19,10 @@ type Observer struct {
 }
 
 // New returns an Observer on a node that writes to log and counts in metrics.
-// Each record also goes to onClosed, if that is not nil; it must not block.
-func New(node string, log *Log, metrics *Metrics, onClosed func(*Record)) *Observer {
-	return &Observer{node: node, log: log, metrics: metrics, boot: time.Now().Unix(), onClosed: onClosed}
+// Each record also goes into ring and to onClosed, if they are not nil; onClosed must
+// not block.
+func New(node string, log *Log, metrics *Metrics, ring *Ring, onClosed func(*Record)) *Observer {
+	return &Observer{node: node, log: log, metrics: metrics, ring: ring, boot: time.Now().Unix(), onClosed: onClosed}
 }
 
 // Open begins a connection to a Service port and its record, which does not tell of its
@@ -54,6 +56,7 @@ func (o *Observer) Closed(port *PortMetrics, r *Record) {
 	r.End()
 	r.Duration = time.Since(r.Start)
 	port.closed(r)
+	o.ring.add(r)
 	o.log.add(r)
 	if o.onClosed != nil {
 		o.onClosed(r)

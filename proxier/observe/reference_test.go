@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/sirupsen/logrus"
 )
@@ -16,10 +18,10 @@ import (
 
 func referenceFormatter(format string) logrus.Formatter {
 	if format == "json" {
-		return &logrus.JSONFormatter{
+		return safeJSON{logrus.JSONFormatter{
 			TimestampFormat: time.RFC3339Nano,
 			FieldMap:        logrus.FieldMap{logrus.FieldKeyTime: "ts"},
-		}
+		}}
 	}
 	first := []string{
 		"time", "ts", "level", "msg", "reason", "service", "client_ip", "client_port", "vip", "vip_port",
@@ -42,6 +44,26 @@ func referenceFormatter(format string) logrus.Formatter {
 			})
 		},
 	}
+}
+
+// safeJSON also escapes what encoding/json leaves although it is not printable.
+type safeJSON struct{ logrus.JSONFormatter }
+
+var unprintable = regexp.MustCompile(`[^\x20-\x7e\n\p{L}\p{M}\p{N}\p{P}\p{S}]`)
+
+func (f safeJSON) Format(e *logrus.Entry) ([]byte, error) {
+	line, err := f.JSONFormatter.Format(e)
+	return escapedJSON(line), err
+}
+
+func escapedJSON(text []byte) []byte {
+	return unprintable.ReplaceAllFunc(text, func(of []byte) []byte {
+		var escaped []byte
+		for _, unit := range utf16.Encode([]rune(string(of))) {
+			escaped = fmt.Appendf(escaped, `\u%04x`, unit)
+		}
+		return escaped
+	})
 }
 
 func referenceFields(r *Record) logrus.Fields {

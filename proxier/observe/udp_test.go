@@ -382,7 +382,7 @@ func TestRecordMadeAtTheEnd(t *testing.T) {
 }
 
 func BenchmarkDatagrams(b *testing.B) {
-	port := NewMetrics(prometheus.NewRegistry(), &Log{}).Port("shop", "log", "", "udp")
+	port := NewMetrics(prometheus.NewRegistry(), &Log{}, nil).Port("shop", "log", "", "udp")
 	b.ReportAllocs()
 	for b.Loop() {
 		port.Datagrams(32, 4000, 32, 4000)
@@ -391,8 +391,8 @@ func BenchmarkDatagrams(b *testing.B) {
 
 func BenchmarkSession(b *testing.B) {
 	log := NewLog(nil)
-	m := NewMetrics(prometheus.NewRegistry(), log)
-	o, port := New("node-a", log, m, nil), m.Port("shop", "log", "", "udp")
+	m := NewMetrics(prometheus.NewRegistry(), log, nil)
+	o, port := New("node-a", log, m, nil, nil), m.Port("shop", "log", "", "udp")
 	b.ReportAllocs()
 	for b.Loop() {
 		o.Opened(port)

@@ -18,7 +18,7 @@ func TestRetryBudgetInAnOutage(t *testing.T) {
 	pods := append(s.pods, third)
 	s.write("web.yaml", annotated(manifest("web", 10, 30080, pods[0].IPv4, pods[1].IPv4, pods[2].IPv4), "web",
 		wishes{"retries": "2", "retry-budget": "20%,1/s", "passive-health": "off"}))
-	u := s.start()
+	u := s.start("--log-max-errors=0")
 	served(t, s.client.NS, vip(10))
 	quiet(t, s)
 	for _, p := range pods {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/policyroute"
 	"github.com/usher-proxy/usher/proxier/preflight"
 	"github.com/usher-proxy/usher/proxier/source"
@@ -80,7 +81,7 @@ func checkLines(w io.Writer, results []preflight.Result) error {
 		if r.Do != "" {
 			text += ". To do: " + r.Do
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", r.Level, r.Name, printable(text))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", r.Level, r.Name, observe.Printable(text))
 	}
 	return t.Flush()
 }

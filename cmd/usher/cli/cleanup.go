@@ -10,6 +10,7 @@ import (
 
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier/kubeproxy"
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/policyroute"
 	"github.com/usher-proxy/usher/proxier/transparent"
 )
@@ -83,7 +84,7 @@ func cleanupKubeProxy(cmd *cobra.Command, force bool) error {
 	if found.Running != "" && !force {
 		return fmt.Errorf("kube-proxy runs (%s) and would write its rules again: %s (or use --force)", found.Running, kubeproxy.Stop)
 	}
-	err := found.Remove(ctx, func(line string) { fmt.Fprintln(cmd.OutOrStdout(), line) })
+	err := found.Remove(ctx, func(line string) { fmt.Fprintln(cmd.OutOrStdout(), observe.Printable(line)) })
 	if err = errors.Join(found.Unseen, err); err == nil && !found.Any() {
 		fmt.Fprintln(cmd.OutOrStdout(), "kube-proxy has left nothing")
 	}

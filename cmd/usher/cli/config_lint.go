@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/usher-proxy/usher/proxier/annotation"
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
 )
 
@@ -170,7 +171,7 @@ func (l *lint) service(said map[string]string, tell func(key, message string)) {
 
 func (l *lint) tell(problem string) {
 	l.problems++
-	fmt.Fprintln(l.out, problem)
+	fmt.Fprintln(l.out, observe.Printable(problem))
 }
 
 // number is 1 file, or 2 files.

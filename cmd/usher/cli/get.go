@@ -10,12 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 func newGet() *cobra.Command {
@@ -134,9 +134,9 @@ func endpointTable(w io.Writer, list []proxier.ServicePortStatus, wide bool) err
 			first = append(first, more...)
 		}
 		for _, cell := range first {
-			fmt.Fprintf(t, "%s\t", printable(orNone(cell)))
+			fmt.Fprintf(t, "%s\t", observe.Printable(orNone(cell)))
 		}
-		fmt.Fprintln(t, printable(why))
+		fmt.Fprintln(t, observe.Printable(why))
 	}
 	row([]string{"SERVICE", "PORT", "FAMILY", "ENDPOINT", "POD", "SETS", "STATE", "CONNS"}, []string{"NODE", "ZONE", "WEIGHT", "BALANCER"}, "WHY")
 	for _, p := range list {
@@ -177,15 +177,4 @@ func orNone(cell string) string {
 		return "<none>"
 	}
 	return cell
-}
-
-// printable keeps what somebody wrote into an object from the terminal and from the
-// columns.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, text)
 }

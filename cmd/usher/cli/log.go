@@ -3,7 +3,11 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
+	"sync"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/usher-proxy/usher/proxier/observe"
@@ -28,4 +32,73 @@ func newLogger(out io.Writer, level, format string) (*logrus.Logger, error) {
 		return nil, usageError{fmt.Errorf("--log-format=%s: want text or json", format)}
 	}
 	return log, nil
+}
+
+// logs are where usher run tells what it does.
+type logs struct {
+	// messages are its own, to stderr. Nobody who writes one waits for whoever reads them.
+	messages *logrus.Logger
+	// records are those of connections and sessions, one goroutine's, which may wait.
+	records *logrus.Logger
+
+	writer *observe.Writer
+	file   *observe.File // nil without
+}
+
+// openLogs has records go to stderr as messages do, or to a file.
+func openLogs(stderr io.Writer, s *seenOptions) (l *logs, err error) {
+	if _, is := stderr.(*os.File); !is { // which is safe for concurrent use
+		stderr = &inTurn{to: stderr}
+	}
+	l = &logs{writer: observe.NewWriter(stderr)}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.messages, err = newLogger(l.writer, s.logLevel, s.logFormat); err != nil {
+		return nil, err
+	}
+	if s.logFile == "" {
+		l.records, err = newLogger(observe.NewSink("stderr", stderr, nil), s.logLevel, s.logFormat)
+		return l, err
+	}
+	if l.file, err = observe.OpenFile(s.logFile, int64(s.logFileSize)<<20, s.logFiles); err != nil {
+		return nil, fmt.Errorf("--log-file=%s: %w", s.logFile, err)
+	}
+	sink := observe.NewSink("file", l.file, func(err error, lost uint64) {
+		l.messages.WithError(err).WithField("lost", lost).Warn("cannot write records to --log-file as asked for; connections go on")
+	})
+	l.records, err = newLogger(sink, s.logLevel, "json")
+	return l, err
+}
+
+// inTurn is a writer that several may use at once.
+type inTurn struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (w *inTurn) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(b)
+}
+
+// lastMessages is how long whoever reads the log may take for what is left at the end.
+const lastMessages = 2 * time.Second
+
+func (l *logs) close() {
+	l.writer.Close(lastMessages)
+	if l.file != nil {
+		l.file.Close()
+	}
+}
+
+// measure counts the messages that nobody has read.
+func (l *logs) measure(registry prometheus.Registerer) {
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "usher_log_messages_dropped_total",
+		Help: "Messages of usher itself, not records, dropped because nobody read them fast enough.",
+	}, func() float64 { return float64(l.writer.Dropped()) }))
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 // The exit codes.
@@ -54,12 +55,17 @@ func run(args []string, own Policies) int {
 	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return 0 // done, or asked to stop before it had begun
 	}
-	fmt.Fprintf(os.Stderr, "usher: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(os.Stderr, "usher: %s\n", complaint(err))
 	if isUsage(err) {
 		fmt.Fprintf(os.Stderr, "See '%s --help'.\n", command.CommandPath())
 		return exitUsage
 	}
 	return exitCode(err)
+}
+
+// complaint is an error in one line.
+func complaint(err error) string {
+	return observe.Printable(strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 func newRoot(own Policies) *cobra.Command {

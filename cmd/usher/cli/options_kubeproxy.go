@@ -27,7 +27,7 @@ var meaningless = []struct {
 	{name: "ipvs-scheduler"}, {name: "ipvs-exclude-cidrs"}, {name: "ipvs-strict-arp", isBool: true},
 	{name: "ipvs-sync-period"}, {name: "ipvs-min-sync-period"},
 	{name: "ipvs-tcp-timeout"}, {name: "ipvs-tcpfin-timeout"}, {name: "ipvs-udp-timeout"},
-	{name: "vmodule"}, {name: "log-flush-frequency"}, {name: "log-file"}, {name: "stderrthreshold"},
+	{name: "vmodule"}, {name: "log-flush-frequency"}, {name: "stderrthreshold"},
 	{name: "logtostderr", isBool: true}, {name: "alsologtostderr", isBool: true},
 	{name: "log-text-split-stream", isBool: true}, {name: "log-text-info-buffer-size"},
 	{name: "log-json-split-stream", isBool: true}, {name: "log-json-info-buffer-size"},

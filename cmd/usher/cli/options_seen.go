@@ -6,16 +6,24 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
 	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 // seenOptions say what usher shows of itself.
 type seenOptions struct {
 	logLevel, logFormat string
+	logFile             string
+	logFileSize         int // MiB
+	logFiles            int
+	sampleOK            string
+	maxErrors           int
+	ring                int
 	healthz, metrics    string
 	hardFail            bool
 	profiling           bool
@@ -27,6 +35,12 @@ func (s *seenOptions) define(f *pflag.FlagSet) {
 	v.Shorthand, v.Usage = "v", "log level as a `number`: up to 3 is info, up to 5 debug, above that trace"
 	f.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	alias(f, "logging-format", "log-format", nil)
+	f.StringVar(&s.logFile, "log-file", "", "`path` of a file for the records of connections and UDP sessions, as one JSON object a line; without one they go to stderr, as messages of usher itself always do")
+	f.IntVar(&s.logFileSize, "log-file-max-size", observe.FileSize>>20, "size in `MiB` at which the file becomes PATH.1 and another one is begun; 0 is any. Somebody else may move it too: that needs no signal")
+	f.IntVar(&s.logFiles, "log-file-max-files", observe.Files, "`number` of old files that are kept, as PATH.1 and so on")
+	f.StringVar(&s.sampleOK, "log-sample-ok", "1/1", "`share` of the records of connections that went well which is logged, as in 1/100. Of others all are, and metrics count all")
+	f.IntVar(&s.maxErrors, "log-max-errors", 100, "`number` of records of one reason of one port of a Service that are logged within 10 seconds; of others one line tells how many there were. 0 is any number")
+	f.IntVar(&s.ring, "ring-size", observe.DefaultRingSize, "`number` of the newest records that are kept in memory to be asked for; about 500 bytes each")
 	f.StringVar(&s.healthz, "healthz-bind-address", "", "`address:port` of /healthz and /livez; empty serves none (default: 0.0.0.0:10256; with --service-proxy-name 0.0.0.0:10356, as kube-proxy has the other; [::] if --node-ip is an IPv6 address)")
 	f.StringVar(&s.metrics, "metrics-bind-address", "", "`address:port` of /metrics, /proxyMode and /configz; empty serves none (default: 127.0.0.1:10249; with --service-proxy-name 127.0.0.1:10349; [::1] if --node-ip is an IPv6 address)")
 	f.BoolVar(&s.hardFail, "bind-address-hard-fail", false, "end if one of these two, or the admin socket, cannot be listened on, instead of trying again")
@@ -72,6 +86,9 @@ func (s *seenOptions) configure(o *options, cfg *proxier.Config) error {
 	if s.logFormat != "text" && s.logFormat != "json" {
 		return o.fault("log-format", s.logFormat, "want text or json")
 	}
+	if err := s.configureRecords(o, cfg); err != nil {
+		return err
+	}
 	for _, a := range []struct{ flag, addr string }{{"healthz-bind-address", s.healthz}, {"metrics-bind-address", s.metrics}} {
 		if err := checkBindAddress(a.addr); err != nil {
 			return o.fault(a.flag, a.addr, "%w", err)
@@ -79,6 +96,31 @@ func (s *seenOptions) configure(o *options, cfg *proxier.Config) error {
 	}
 	cfg.HealthzAddress, cfg.MetricsAddress = s.healthz, s.metrics
 	cfg.BindHardFail, cfg.Profiling = s.hardFail, s.profiling
+	return nil
+}
+
+// configureRecords is about the log of connections.
+func (s *seenOptions) configureRecords(o *options, cfg *proxier.Config) error {
+	for _, n := range []struct {
+		flag               string
+		value, least, most int
+	}{
+		{"log-file-max-size", s.logFileSize, 0, 1 << 20},
+		{"log-file-max-files", s.logFiles, 0, 1000},
+		{"log-max-errors", s.maxErrors, 0, 1_000_000_000},
+		{"ring-size", s.ring, 1, 1 << 20},
+	} {
+		if n.value < n.least || n.value > n.most {
+			return o.fault(n.flag, strconv.Itoa(n.value), "want %d to %d", n.least, n.most)
+		}
+	}
+	of, ok := strings.CutPrefix(s.sampleOK, "1/")
+	n, err := strconv.Atoi(of)
+	if !ok || err != nil || n < 1 {
+		return o.fault("log-sample-ok", s.sampleOK, "want 1/N, as in 1/100")
+	}
+	cfg.Sampling = observe.Sampling{OK: n, Errors: s.maxErrors}
+	cfg.RingSize = s.ring
 	return nil
 }
 

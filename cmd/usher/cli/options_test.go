@@ -21,6 +21,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/udp"
@@ -231,6 +232,14 @@ var meanings = []struct {
 	{"-v 6", func(o *options, _ *proxier.Config) bool { return o.seen.logLevel == "trace" }},
 	{"--log-format=json", func(o *options, _ *proxier.Config) bool { return o.seen.logFormat == "json" }},
 	{"--logging-format=json", func(o *options, _ *proxier.Config) bool { return o.seen.logFormat == "json" }},
+	{"--log-file=/var/log/usher/usher.log --log-file-max-size=7 --log-file-max-files=0", func(o *options, _ *proxier.Config) bool {
+		return o.seen.logFile == "/var/log/usher/usher.log" && o.seen.logFileSize == 7 && o.seen.logFiles == 0
+	}},
+	{"--log-sample-ok=1/100 --log-max-errors=0", func(_ *options, c *proxier.Config) bool { return c.Sampling == observe.Sampling{OK: 100} }},
+	{"", func(_ *options, c *proxier.Config) bool {
+		return c.Sampling == observe.Sampling{OK: 1, Errors: 100} && c.RingSize == 16384
+	}},
+	{"--ring-size=1", func(_ *options, c *proxier.Config) bool { return c.RingSize == 1 }},
 	{"", func(_ *options, c *proxier.Config) bool {
 		return c.HealthzAddress == "0.0.0.0:10256" && c.MetricsAddress == "127.0.0.1:10249"
 	}},
@@ -392,6 +401,12 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--log-level=loud", "--log-level=loud: want error,"},
 		{"-v=x", "want a number"},
 		{"--log-format=xml", "--log-format=xml: want text or json"},
+		{"--log-file-max-size=-1", "--log-file-max-size=-1: want 0 to"},
+		{"--log-file-max-files=1001", "--log-file-max-files=1001: want 0 to 1000"},
+		{"--log-sample-ok=100", "--log-sample-ok=100: want 1/N, as in 1/100"},
+		{"--log-sample-ok=1/0", "--log-sample-ok=1/0: want 1/N"},
+		{"--log-max-errors=-1", "--log-max-errors=-1: want 0 to"},
+		{"--ring-size=0", "--ring-size=0: want 1 to 1048576"},
 		{"--logging-format=xml", "--logging-format=xml: want text or json"},
 		{"--admin-socket=usher.sock", "--admin-socket=usher.sock: want an absolute path"},
 		{"--healthz-bind-address=x", "--healthz-bind-address=x: want ADDRESS:PORT"},

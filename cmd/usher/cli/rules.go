@@ -9,6 +9,7 @@ import (
 
 	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 func newRules() *cobra.Command {
@@ -35,7 +36,7 @@ prints it, or, with --capture=bind, as ip rule and ip route print it.`,
 				return err
 			}
 			for _, w := range wanted {
-				fmt.Fprintf(cmd.OutOrStdout(), "# %s\n%s", w.Family, w.Text)
+				fmt.Fprintf(cmd.OutOrStdout(), "# %s\n%s", w.Family, printableLines(w.Text))
 			}
 			return nil
 		})
@@ -82,7 +83,7 @@ is not as it should be. It prints what that was. usher does the same by itself a
 
 func printDifferences(cmd *cobra.Command, what string, list []proxier.RuleDifference) {
 	for _, d := range list {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s%s: %s\n", what, d.Family, printable(d.Text))
+		fmt.Fprintf(cmd.OutOrStdout(), "%s%s: %s\n", what, d.Family, observe.Printable(d.Text))
 	}
 }
 

@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -48,9 +50,15 @@ func serve(cmd *cobra.Command, o *options) error {
 	if o.file.writeTo != "" {
 		return o.writeTo(o.file.writeTo, cmd.OutOrStdout())
 	}
-	if cfg.Log, err = newLogger(cmd.ErrOrStderr(), o.seen.logLevel, o.seen.logFormat); err != nil {
+	// Without this the first write to a stderr that nobody reads any more ends the process.
+	// To ignore the signal would have the programs that usher runs ignore it too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	logs, err := openLogs(cmd.ErrOrStderr(), &o.seen)
+	if err != nil {
 		return err
 	}
+	defer logs.close()
+	cfg.Log, cfg.RecordLog = logs.messages, logs.records
 	cfg.Log.Infof("usher %s", version)
 	o.tell(cfg.Log)
 	o.kernel.apply(cfg.Log)
@@ -59,6 +67,7 @@ func serve(cmd *cobra.Command, o *options) error {
 	}
 	cfg.Registry = prometheus.NewRegistry()
 	cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	logs.measure(cfg.Registry)
 	cfg.Configz = o.configz(&cfg)
 	return o.file.untilChanged(cmd.Context(), cfg.Log, func(ctx context.Context) error { return runProxier(ctx, cfg) })
 }
@@ -69,9 +78,9 @@ const gcPercent = 25
 
 // ballast is memory that counts as in use, although nothing is ever written to it and so
 // the kernel provides none: with few Services a quarter of what they take is soon made by
-// connections, and every hundred or so would pay for a collection. With it there are 6 MB
+// connections, and every hundred or so would pay for a collection. With it there are 2 MB
 // between two at least.
-const ballast = 24 << 20
+const ballast = 8 << 20
 
 // cores are those that the runtime has found, by its CPUs or a cgroup's limit.
 var cores = runtime.GOMAXPROCS(0)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 func newStatus() *cobra.Command {
@@ -63,7 +64,7 @@ func statusTable(w io.Writer, s proxier.Status) error {
 		{"CONNECTIONS", fmt.Sprint(s.Connections)},
 		{"UDP SESSIONS", fmt.Sprint(s.UDPSessions)},
 	} {
-		fmt.Fprintf(t, "%s\t%s\n", row[0], printable(orNone(row[1])))
+		fmt.Fprintf(t, "%s\t%s\n", row[0], observe.Printable(orNone(row[1])))
 	}
 	return t.Flush()
 }

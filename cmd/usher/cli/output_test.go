@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/admin"
+)
+
+// nastyNames cannot be in a cluster, but in a manifest file, and in what others write
+// into the kernel.
+var nastyNames = []string{
+	"\x1b[2Jgone", "a\nb", "a\rb", "\u009b31m", "\x7f", "\x00", "\u202egpj", "\u2028", "\U000e0041", "a\tb\tc",
+}
+
+// clean fails the test if a terminal would do anything but print the text.
+func clean(t *testing.T, what, text string) {
+	t.Helper()
+	for _, r := range text {
+		if !unicode.IsPrint(r) && r != '\n' {
+			t.Errorf("%s prints %U: %q", what, r, text)
+			return
+		}
+	}
+}
+
+// commanded is what a command prints that asks a usher which tells these things.
+func commanded(t *testing.T, views map[string]any, args ...string) (out, messages string) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "usher.sock")
+	l, err := admin.Listen(t.Context(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]admin.View{}
+	for path, told := range views {
+		shown[path] = admin.View{Parameters: []string{"namespace", "service"}, Show: func(url.Values) (any, error) {
+			err, failed := told.(error)
+			if failed {
+				return nil, err
+			}
+			return told, nil
+		}}
+	}
+	server := admin.Server(shown, nil)
+	ended := make(chan struct{})
+	go func() { defer close(ended); server.Serve(l) }()
+	defer func() { server.Close(); <-ended }()
+	root := newRoot(nil)
+	var stdout, stderr bytes.Buffer
+	root.SetOut(&stdout)
+	root.SetErr(&stderr)
+	root.SetArgs(append(args, "--admin-socket="+socket))
+	if err := root.ExecuteContext(t.Context()); err != nil {
+		stderr.WriteString(complaint(err))
+	}
+	return stdout.String(), stderr.String()
+}
+
+// Nothing of a name reaches the terminal that is not printable, whatever prints it, and
+// programs read the name as it is.
+func TestNastyNames(t *testing.T) {
+	for _, name := range nastyNames {
+		ports := []proxier.ServicePortStatus{{
+			Namespace: name, Service: name, PortName: name, Protocol: "tcp", Family: "IPv4", Balancer: name,
+			Sets: []proxier.SetStatus{{Name: "cluster", Topology: name}},
+			Endpoints: []proxier.EndpointStatus{{
+				Address: name, Pod: name, Node: name, Zone: name, Sets: []proxier.Set{proxier.Set(name)}, State: proxier.In, Why: name,
+			}},
+		}}
+		views := map[string]any{
+			"/v1/endpoints":  ports,
+			"/v1/status":     proxier.Status{Version: name, Node: name, Capture: name, CaptureWhy: name, Families: []string{name}, Ready: true},
+			"/v1/rules":      []proxier.CapturedBy{{Family: "IPv4", Text: "-A USHER -m comment --comment " + name + "\nCOMMIT\n"}},
+			"/v1/rules/diff": []proxier.RuleDifference{{Family: "IPv4", Text: name}},
+		}
+		for _, args := range []string{
+			"get endpoints -A", "get endpoints -A -o wide", "get endpoints -A -o json", "get endpoints -A -o yaml",
+			"status", "status -o json", "status -o yaml", "rules print", "rules diff",
+		} {
+			out, messages := commanded(t, views, strings.Fields(args)...)
+			clean(t, args, out)
+			clean(t, args, messages)
+			if out == "" {
+				t.Errorf("%s prints nothing: %s", args, messages)
+			}
+			switch {
+			case strings.HasPrefix(args, "get") && strings.HasSuffix(args, "json"):
+				readBack(t, args, out, json.Unmarshal, ports)
+			case strings.HasPrefix(args, "get") && strings.HasSuffix(args, "yaml"):
+				readBack(t, args, out, func(b []byte, to any) error { return yaml.Unmarshal(b, to) }, ports)
+			}
+		}
+		_, messages := commanded(t, map[string]any{"/v1/status": &admin.Error{Status: 404, Message: "no Service " + name}}, "status")
+		clean(t, "a failure", messages)
+		if messages == "" {
+			t.Error("no failure is told")
+		}
+
+		manifest := inFile(t, `{apiVersion: v1, kind: Service, metadata: {name: `+string(must(json.Marshal(name)))+`}, spec: {ports: [{port: 1}], clusterIP: x}}`)
+		var out strings.Builder
+		lint := newConfigLint(nil)
+		lint.SetArgs([]string{manifest})
+		lint.SetOut(&out)
+		lint.SilenceErrors, lint.SilenceUsage = true, true
+		err := lint.Execute()
+		clean(t, "config lint", out.String())
+		if err == nil {
+			t.Errorf("config lint accepts the name %q: %s", name, out.String())
+			continue
+		}
+		clean(t, "config lint", complaint(err))
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func readBack(t *testing.T, args, out string, unmarshal func([]byte, any) error, want []proxier.ServicePortStatus) {
+	t.Helper()
+	var got []proxier.ServicePortStatus
+	if err := unmarshal([]byte(out), &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: read back as %+v (%v), want %+v", args, got, err, want)
+	}
+}

@@ -72,7 +72,7 @@
 //		return err // it ends, which its owner hears, or waits for another backend
 //	}
 //	// The files of both, and state as JSON, may go to another process from here.
-//	r, err = relay.Resume(client, backend, state, owner)
+//	r, err = relay.Resume(client, backend, state, settings, owner)
 //	if err == nil {
 //		r.Start()
 //	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -47,9 +46,7 @@ type logs struct {
 
 // openLogs has records go to stderr as messages do, or to a file.
 func openLogs(stderr io.Writer, s *seenOptions) (l *logs, err error) {
-	if _, is := stderr.(*os.File); !is { // which is safe for concurrent use
-		stderr = &inTurn{to: stderr}
-	}
+	stderr = &inTurn{to: stderr}
 	l = &logs{writer: observe.NewWriter(stderr)}
 	defer func() {
 		if err != nil {
@@ -73,7 +70,8 @@ func openLogs(stderr io.Writer, s *seenOptions) (l *logs, err error) {
 	return l, err
 }
 
-// inTurn is a writer that several may use at once.
+// inTurn is a writer that several may use at once. A pipe takes more than 4096 bytes at a
+// time in pieces, between which others come (pipe(7)).
 type inTurn struct {
 	mu sync.Mutex
 	to io.Writer

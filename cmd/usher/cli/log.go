@@ -45,29 +45,32 @@ type logs struct {
 }
 
 // openLogs has records go to stderr as messages do, or to a file.
-func openLogs(stderr io.Writer, s *seenOptions) (l *logs, err error) {
+func openLogs(stderr io.Writer, s *seenOptions) (*logs, error) {
 	stderr = &inTurn{to: stderr}
-	l = &logs{writer: observe.NewWriter(stderr)}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	if l.messages, err = newLogger(l.writer, s.logLevel, s.logFormat); err != nil {
+	l := &logs{writer: observe.NewWriter(stderr)}
+	if err := l.open(stderr, s); err != nil {
+		l.close()
 		return nil, err
+	}
+	return l, nil
+}
+
+func (l *logs) open(stderr io.Writer, s *seenOptions) (err error) {
+	if l.messages, err = newLogger(l.writer, s.logLevel, s.logFormat); err != nil {
+		return err
 	}
 	if s.logFile == "" {
 		l.records, err = newLogger(observe.NewSink("stderr", stderr, nil), s.logLevel, s.logFormat)
-		return l, err
+		return err
 	}
 	if l.file, err = observe.OpenFile(s.logFile, int64(s.logFileSize)<<20, s.logFiles); err != nil {
-		return nil, fmt.Errorf("--log-file=%s: %w", s.logFile, err)
+		return fmt.Errorf("--log-file=%s: %w", s.logFile, err)
 	}
 	sink := observe.NewSink("file", l.file, func(err error, lost uint64) {
 		l.messages.WithError(err).WithField("lost", lost).Warn("cannot write records to --log-file as asked for; connections go on")
 	})
 	l.records, err = newLogger(sink, s.logLevel, "json")
-	return l, err
+	return err
 }
 
 // inTurn is a writer that several may use at once. A pipe takes more than 4096 bytes at a

@@ -26,7 +26,7 @@ type Request struct {
 	// Client is the address of the client as this node sees it.
 	Client netip.Addr
 	// Tried are the endpoints that already failed for this connection.
-	// None of them may be picked again.
+	// None of them may be picked again. The slice is the caller's again after Pick.
 	Tried []netip.AddrPort
 }
 

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"github.com/usher-proxy/usher/proxier/tcp"
-	"golang.org/x/sys/unix"
 	"net"
 	"net/netip"
 	"runtime/pprof"
@@ -18,27 +16,12 @@ import (
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/relay"
+	"github.com/usher-proxy/usher/proxier/tcp"
+	"github.com/usher-proxy/usher/proxier/tcp/tcptest"
 )
 
 // pair is both ends of a connection.
-func pair(t *testing.T) (one, other *net.TCPConn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	a, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
-	return a.(*net.TCPConn), b.(*net.TCPConn)
-}
+func pair(t *testing.T) (one, other *net.TCPConn) { return tcptest.Pair(t, net.Dialer{}) }
 
 // A connection may be aborted between any two of its phases.
 func TestAConnectionIsAbortedBetweenTwoPhases(t *testing.T) {
@@ -74,20 +57,7 @@ func (h heard) Ended(r relay.Result)     { h <- r }
 
 // adopt takes a socket over from the runtime.
 func adopt(t *testing.T, c *net.TCPConn) *tcp.Conn {
-	t.Helper()
-	file, err := c.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err == nil {
-		err = errors.Join(unix.SetNonblock(fd, true), c.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tcp.New(fd, anyPollers.For(nil))
+	return tcptest.Adopt(t, c, anyPollers.For(nil))
 }
 
 // An endpoint that is gone before it has heard who the client is.

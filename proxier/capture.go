@@ -2,8 +2,9 @@ package proxier
 
 import (
 	"context"
-	"github.com/usher-proxy/usher/proxier/tcp"
 	"net/netip"
+
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // capture makes the connections to a Port's frontends arrive at its listener.

@@ -67,15 +67,7 @@ func (c *connection) begin() (found dial.Result, ok bool) {
 		c.refuse(reason, err)
 		return found, false
 	}
-	err := c.during(func(ctx context.Context) (err error) {
-		if err = c.enter(ctx); err == nil {
-			found, err = c.search(ctx, nil)
-		}
-		return err
-	})
-	if err == nil {
-		err = c.announce(found)
-	}
+	found, err := c.connect()
 	if err != nil {
 		c.refuse(c.reasonOf(err), err)
 	}
@@ -217,7 +209,7 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 	c.setRelay(c.relay, false) // an endpoint that has crashed may leave
 	c.leave(early)             // others may wait for its place
 	before := *c.record
-	next, err := c.connect(c.failed())
+	next, err := c.connect()
 	if err != nil {
 		c.noteBefore(before)
 		c.settled = true

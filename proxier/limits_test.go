@@ -15,6 +15,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/tcp"
+	"github.com/usher-proxy/usher/proxier/tcp/tcptest"
 )
 
 // talking is a client of vip that has got an echo.
@@ -110,20 +111,7 @@ func liveness(peer netip.AddrPort) (l tcp.Liveness, err error) {
 			break
 		}
 	}
-	get := func(level, name int) time.Duration {
-		value, failed := unix.GetsockoptInt(fd, level, name)
-		err = errors.Join(err, failed)
-		return time.Duration(value)
-	}
-	if get(unix.SOL_SOCKET, unix.SO_KEEPALIVE) == 1 {
-		l.KeepAlive = tcp.KeepAlive{
-			Idle:     get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE) * time.Second,
-			Interval: get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL) * time.Second,
-			Count:    int(get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)),
-		}
-	}
-	l.UserTimeout = get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) * time.Millisecond
-	return l, err
+	return tcptest.Liveness(fd)
 }
 
 // clientSide is what the kernel knows of usher's socket to a client.

@@ -7,14 +7,21 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/dial"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
-// connect finds an endpoint that can be connected to, and tells it the client's
-// address if it is to know. It asks no endpoint that is among tried.
-func (c *connection) connect(tried []netip.AddrPort) (found dial.Result, err error) {
-	err = c.during(func(ctx context.Context) error {
-		found, err = c.search(ctx, tried)
+// connect finds an endpoint that can be connected to, once the connection has passed its
+// limits, and tells it the client's address if it is to know. It asks none that has failed
+// the connection.
+func (c *connection) connect() (found dial.Result, err error) {
+	err = c.during(func(ctx context.Context) (err error) {
+		if c.visit == (limit.Visit{}) {
+			err = c.enter(ctx)
+		}
+		if err == nil {
+			found, err = c.search(ctx, c.failed())
+		}
 		return err
 	})
 	if err == nil {

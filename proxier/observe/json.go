@@ -3,7 +3,6 @@ package observe
 import (
 	"encoding/json"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,14 +22,10 @@ func jsonLine(b []byte, e *logrus.Entry, r *Record) []byte {
 }
 
 func appendJSON(b []byte, v value) []byte {
-	switch v.kind {
-	case kindNumber:
-		return strconv.AppendInt(b, v.number, 10)
-	case kindMilliseconds:
-		return appendMilliseconds(b, time.Duration(v.number), 'f')
-	case kindYes:
-		return strconv.AppendBool(b, v.number == 1)
-	case kindAttempts:
+	if v.isBare() {
+		return v.appendBare(b, 'f')
+	}
+	if v.kind == kindAttempts {
 		return attempts(v.record.Attempts).appendJSON(b)
 	}
 	b = append(b, '"')

@@ -114,13 +114,10 @@ const (
 
 // Run writes records until ctx is done, and then those that are still queued.
 func (l *Log) Run(ctx context.Context) {
-	again := time.NewTimer(0)
-	defer again.Stop()
 	for {
 		select {
 		case r := <-l.queue:
 			l.flush(r)
-			again.Reset(pause)
 		case <-l.windowEnds():
 			l.storms.end(l.logger)
 			continue
@@ -130,7 +127,7 @@ func (l *Log) Run(ctx context.Context) {
 			return
 		}
 		select {
-		case <-again.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 	}

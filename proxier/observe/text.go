@@ -3,7 +3,6 @@ package observe
 import (
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/sirupsen/logrus"
 )
@@ -39,17 +38,13 @@ func textLine(b []byte, e *logrus.Entry, r *Record) []byte {
 }
 
 func appendLogfmt(b []byte, v value) []byte {
+	if v.isBare() {
+		return v.appendBare(b, 'g')
+	}
 	start := len(b)
-	switch v.kind {
-	case kindNumber:
-		return strconv.AppendInt(b, v.number, 10)
-	case kindMilliseconds:
-		return appendMilliseconds(b, time.Duration(v.number), 'g')
-	case kindYes:
-		return strconv.AppendBool(b, v.number == 1)
-	case kindAttempts:
+	if v.kind == kindAttempts {
 		b = attempts(v.record.Attempts).appendText(b)
-	default:
+	} else {
 		b = v.appendText(b)
 	}
 	return quote(b, start)

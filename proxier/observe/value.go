@@ -95,6 +95,22 @@ func (v *value) any() any {
 	return string(v.appendText(nil))
 }
 
+// isBare says whether the value is one that no line has in quotes.
+func (v *value) isBare() bool {
+	return v.kind == kindNumber || v.kind == kindMilliseconds || v.kind == kindYes
+}
+
+// appendBare appends it; large numbers of milliseconds are in a format of strconv.
+func (v *value) appendBare(b []byte, format byte) []byte {
+	switch v.kind {
+	case kindMilliseconds:
+		return appendMilliseconds(b, time.Duration(v.number), format)
+	case kindYes:
+		return strconv.AppendBool(b, v.number == 1)
+	}
+	return strconv.AppendInt(b, v.number, 10)
+}
+
 // appendText appends what is text, as it is.
 func (v *value) appendText(b []byte) []byte {
 	switch v.kind {

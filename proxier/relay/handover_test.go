@@ -21,6 +21,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/tcp"
+	"github.com/usher-proxy/usher/proxier/tcp/tcptest"
 )
 
 // predecessor is the owner of a relay that may be released. It hears nothing after that.
@@ -88,26 +89,11 @@ func (s *scene) handOver() State {
 
 // narrowPair is a pair that takes little of what the first end does not read.
 func narrowPair(t *testing.T) (dialled, accepted *net.TCPConn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+	dialled, accepted = tcptest.Pair(t, net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10) })
-	}}
-	a, err := d.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
-	b.(*net.TCPConn).SetWriteBuffer(8 << 10)
-	return a.(*net.TCPConn), b.(*net.TCPConn)
+	}})
+	accepted.SetWriteBuffer(8 << 10)
+	return dialled, accepted
 }
 
 // untilStuck waits until a flow has something that there is no room for.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/tcp"
+	"github.com/usher-proxy/usher/proxier/tcp/tcptest"
 )
 
 func newLimited(t *testing.T, l Limits, change ...func(*Relay)) *scene {
@@ -192,23 +193,12 @@ func TestAReplayIsNotIdle(t *testing.T) {
 }
 
 // liveness is what the kernel knows of a socket.
-func liveness(t *testing.T, fd int) (l tcp.Liveness) {
+func liveness(t *testing.T, fd int) tcp.Liveness {
 	t.Helper()
-	get := func(level, name int) time.Duration {
-		value, err := unix.GetsockoptInt(fd, level, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return time.Duration(value)
+	l, err := tcptest.Liveness(fd)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if get(unix.SOL_SOCKET, unix.SO_KEEPALIVE) == 1 {
-		l.KeepAlive = tcp.KeepAlive{
-			Idle:     get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE) * time.Second,
-			Interval: get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL) * time.Second,
-			Count:    int(get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)),
-		}
-	}
-	l.UserTimeout = get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) * time.Millisecond
 	return l
 }
 

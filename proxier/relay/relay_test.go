@@ -17,6 +17,7 @@ import (
 
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/tcp"
+	"github.com/usher-proxy/usher/proxier/tcp/tcptest"
 )
 
 // patience bounds every wait of these tests.
@@ -87,13 +88,7 @@ func settings(halfClose time.Duration, hold bool) Settings {
 
 // adopt takes the socket over from the runtime.
 func adopt(t testing.TB, c *net.TCPConn) *tcp.Conn {
-	t.Helper()
-	fd, err := unix.FcntlInt(uintptr(look(c).FD()), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Close()
-	return tcp.New(fd, pollers().For(nil))
+	return tcptest.Adopt(t, c, pollers().For(nil))
 }
 
 // look is for asking what the kernel knows of a peer's connection.
@@ -106,30 +101,7 @@ func look(c *net.TCPConn) *tcp.Conn {
 }
 
 // pair returns both ends of a TCP connection over loopback.
-func pair(t *testing.T) (dialled, accepted *net.TCPConn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	a, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []net.Conn{a, b} {
-		c.SetDeadline(time.Now().Add(patience))
-		t.Cleanup(func() { c.Close() })
-	}
-	// A test decides on its own deadlines.
-	a.SetDeadline(time.Time{})
-	b.SetDeadline(time.Time{})
-	return a.(*net.TCPConn), b.(*net.TCPConn)
-}
+func pair(t *testing.T) (dialled, accepted *net.TCPConn) { return tcptest.Pair(t, net.Dialer{}) }
 
 func (s *scene) send(from *net.TCPConn, data []byte) {
 	s.t.Helper()

@@ -22,10 +22,7 @@ func New(fd int, p *Poller) *Conn { return &Conn{Socket{fd: int32(fd), poller: p
 
 // Read reads what has come. After the peer's FIN it returns io.EOF.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := receive(c.FD(), p)
-	for err == unix.EINTR {
-		n, err = receive(c.FD(), p)
-	}
+	n, err := receive(c.FD(), p, 0)
 	switch {
 	case err != nil:
 		return 0, failure("recv", err)
@@ -39,14 +36,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 // FIN it returns io.EOF. Any other error but ErrWait is taken from the socket: the next
 // who asks sees a FIN.
 func (c *Conn) Peek() error {
-	var one [1]byte
-	n, _, err := unix.Recvfrom(c.FD(), one[:], unix.MSG_PEEK)
-	for err == unix.EINTR {
-		n, _, err = unix.Recvfrom(c.FD(), one[:], unix.MSG_PEEK)
-	}
+	n, err := receive(c.FD(), make([]byte, 1), unix.MSG_PEEK)
 	switch {
 	case err != nil:
-		return failure("recvfrom", err)
+		return failure("recv", err)
 	case n == 0:
 		return io.EOF
 	}
@@ -57,12 +50,11 @@ func (c *Conn) Peek() error {
 // or why nothing more can be written.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	for n < len(p) {
-		switch k, err := send(c.FD(), p[n:]); {
-		case err == nil:
-			n += k
-		case err != unix.EINTR:
+		k, err := send(c.FD(), p[n:])
+		if err != nil {
 			return n, failure("send", err)
 		}
+		n += k
 	}
 	return n, nil
 }

@@ -13,8 +13,8 @@ import (
 // so the runtime need not know of them.
 
 // receive and send cost less than read(2) and write(2), which are for all kinds of files.
-func receive(fd int, p []byte) (int, error) {
-	return onBytes(unix.SYS_RECVFROM, fd, p, 0)
+func receive(fd int, p []byte, flags uintptr) (int, error) {
+	return onBytes(unix.SYS_RECVFROM, fd, p, flags)
 }
 
 // send fails with EPIPE where write would send a signal, too.
@@ -23,11 +23,16 @@ func send(fd int, p []byte) (int, error) {
 }
 
 func onBytes(call uintptr, fd int, p []byte, flags uintptr) (int, error) {
-	n, _, errno := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
-	if errno != 0 {
-		return 0, errno
+	for {
+		n, _, errno := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
 	}
-	return int(n), nil
 }
 
 // accept and name do without the question for the socket's protocol that unix.Accept4 and

@@ -35,12 +35,7 @@ var seen = []proxier.ServicePortStatus{
 // its exit code.
 func asked(t *testing.T, args ...string) (out, messages string, code int) {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "usher.sock")
-	l, err := admin.Listen(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := admin.Server(map[string]admin.View{"/v1/endpoints": {Parameters: []string{"namespace", "service"}, Show: func(q url.Values) (any, error) {
+	socket := adminSocket(t, map[string]admin.View{"/v1/endpoints": {Parameters: []string{"namespace", "service"}, Show: func(q url.Values) (any, error) {
 		list := []proxier.ServicePortStatus{}
 		for _, p := range seen {
 			if (!q.Has("namespace") || q.Get("namespace") == p.Namespace) && (!q.Has("service") || q.Get("service") == p.Service) {
@@ -52,9 +47,6 @@ func asked(t *testing.T, args ...string) (out, messages string, code int) {
 		}
 		return list, nil
 	}}}, nil)
-	ended := make(chan struct{})
-	go func() { defer close(ended); server.Serve(l) }()
-	defer func() { server.Close(); <-ended }()
 	return saidOfEndpoints(t, append(args, "--admin-socket="+socket)...)
 }
 

@@ -36,11 +36,6 @@ func clean(t *testing.T, what, text string) {
 // commanded is what a command prints that asks a usher which tells these things.
 func commanded(t *testing.T, views map[string]any, args ...string) (out, messages string) {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "usher.sock")
-	l, err := admin.Listen(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
 	shown := map[string]admin.View{}
 	for path, told := range views {
 		shown[path] = admin.View{Parameters: []string{"namespace", "service"}, Show: func(url.Values) (any, error) {
@@ -51,19 +46,37 @@ func commanded(t *testing.T, views map[string]any, args ...string) (out, message
 			return told, nil
 		}}
 	}
-	server := admin.Server(shown, nil)
+	out, messages, err := executed(t, append(args, "--admin-socket="+adminSocket(t, shown, nil)))
+	if err != nil {
+		messages += complaint(err)
+	}
+	return out, messages
+}
+
+// adminSocket is that of a usher which shows and does these things, while the test lasts.
+func adminSocket(t *testing.T, views map[string]admin.View, actions map[string]admin.Action) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "usher.sock")
+	l, err := admin.Listen(t.Context(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := admin.Server(views, actions)
 	ended := make(chan struct{})
 	go func() { defer close(ended); server.Serve(l) }()
-	defer func() { server.Close(); <-ended }()
+	t.Cleanup(func() { server.Close(); <-ended })
+	return socket
+}
+
+// executed is what a command prints, and fails with.
+func executed(t *testing.T, args []string) (out, messages string, err error) {
 	root := newRoot(nil)
 	var stdout, stderr bytes.Buffer
 	root.SetOut(&stdout)
 	root.SetErr(&stderr)
-	root.SetArgs(append(args, "--admin-socket="+socket))
-	if err := root.ExecuteContext(t.Context()); err != nil {
-		stderr.WriteString(complaint(err))
-	}
-	return stdout.String(), stderr.String()
+	root.SetArgs(args)
+	err = root.ExecuteContext(t.Context())
+	return stdout.String(), stderr.String(), err
 }
 
 // Nothing of a name reaches the terminal that is not printable, whatever prints it, and

@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,16 +14,11 @@ import (
 // last one cannot be repaired if stubborn.
 func rulesOf(t *testing.T, stubborn bool, differences []proxier.RuleDifference, args ...string) (out, messages string, err error) {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "usher.sock")
-	l, err := admin.Listen(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
 	repair := proxier.Repair{Repaired: differences}
 	if n := len(differences); stubborn {
 		repair = proxier.Repair{Repaired: differences[:n-1], Left: differences[n-1:]}
 	}
-	server := admin.Server(map[string]admin.View{
+	socket := adminSocket(t, map[string]admin.View{
 		"/v1/rules": {Show: func(url.Values) (any, error) {
 			return []proxier.CapturedBy{{Family: "IPv4", Text: "*nat\nCOMMIT\n"}}, nil
 		}},
@@ -33,16 +26,7 @@ func rulesOf(t *testing.T, stubborn bool, differences []proxier.RuleDifference, 
 	}, map[string]admin.Action{
 		"/v1/rules/repair": {Do: func(context.Context, url.Values) (any, error) { return repair, nil }},
 	})
-	ended := make(chan struct{})
-	go func() { defer close(ended); server.Serve(l) }()
-	defer func() { server.Close(); <-ended }()
-	root := newRoot(nil)
-	var stdout, stderr bytes.Buffer
-	root.SetOut(&stdout)
-	root.SetErr(&stderr)
-	root.SetArgs(append(append([]string{"rules"}, args...), "--admin-socket="+socket))
-	err = root.ExecuteContext(t.Context())
-	return stdout.String(), stderr.String(), err
+	return executed(t, append(append([]string{"rules"}, args...), "--admin-socket="+socket))
 }
 
 func TestRules(t *testing.T) {

@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bytes"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,22 +11,9 @@ import (
 
 func statusOf(t *testing.T, s proxier.Status, args ...string) (out string, err error) {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "usher.sock")
-	l, err := admin.Listen(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := admin.Server(map[string]admin.View{"/v1/status": {Show: func(url.Values) (any, error) { return s, nil }}}, nil)
-	ended := make(chan struct{})
-	go func() { defer close(ended); server.Serve(l) }()
-	defer func() { server.Close(); <-ended }()
-	root := newRoot(nil)
-	var stdout bytes.Buffer
-	root.SetOut(&stdout)
-	root.SetErr(&stdout)
-	root.SetArgs(append(append([]string{"status"}, args...), "--admin-socket="+socket))
-	err = root.ExecuteContext(t.Context())
-	return stdout.String(), err
+	socket := adminSocket(t, map[string]admin.View{"/v1/status": {Show: func(url.Values) (any, error) { return s, nil }}}, nil)
+	out, messages, err := executed(t, append(append([]string{"status"}, args...), "--admin-socket="+socket))
+	return out + messages, err
 }
 
 func TestStatus(t *testing.T) {

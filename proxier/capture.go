@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 
+	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
@@ -30,9 +31,9 @@ type capture interface {
 	// there, since apply, or since it was asked last.
 	changed() bool
 	// expected is what apply has last wanted to be in the kernel, for people to read.
-	expected() []CapturedBy
+	expected() []admin.CapturedBy
 	// differences is what of that is not there, and what is there beyond it.
-	differences(ctx context.Context) ([]RuleDifference, error)
+	differences(ctx context.Context) ([]admin.RuleDifference, error)
 	// rules counts the iptables rules of a family, by table.
 	rules(Family) map[string]int
 	// redirected are those ports of ours that datagrams to a frontend of the listener are

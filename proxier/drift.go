@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/policyroute"
 )
 
@@ -49,16 +50,16 @@ func (r *redirect) changed() bool {
 	return r.drift.foreign
 }
 
-func (r *redirect) expected() (list []CapturedBy) {
+func (r *redirect) expected() (list []admin.CapturedBy) {
 	for _, family := range r.families() {
 		if rules, known := r.last[family]; known {
-			list = append(list, CapturedBy{family.String(), rules.Text(iptables.Family(family))})
+			list = append(list, admin.CapturedBy{Family: family.String(), Text: rules.Text(iptables.Family(family))})
 		}
 	}
 	return list
 }
 
-func (r *redirect) differences(ctx context.Context) (list []RuleDifference, err error) {
+func (r *redirect) differences(ctx context.Context) (list []admin.RuleDifference, err error) {
 	for _, family := range r.families() {
 		rules, known := r.last[family]
 		if !known {
@@ -69,7 +70,7 @@ func (r *redirect) differences(ctx context.Context) (list []RuleDifference, err 
 			return list, err
 		}
 		for _, d := range found {
-			list = append(list, RuleDifference{family.String(), d.String()})
+			list = append(list, admin.RuleDifference{Family: family.String(), Text: d.String()})
 		}
 	}
 	return list, nil
@@ -83,23 +84,23 @@ func (b *bind) changed() bool {
 	return changed
 }
 
-func (b *bind) expected() (list []CapturedBy) {
+func (b *bind) expected() (list []admin.CapturedBy) {
 	for _, family := range b.families() {
 		if text := b.router.Text(policyroute.Family(family)); text != "" {
-			list = append(list, CapturedBy{family.String(), text})
+			list = append(list, admin.CapturedBy{Family: family.String(), Text: text})
 		}
 	}
 	return list
 }
 
-func (b *bind) differences(context.Context) (list []RuleDifference, err error) {
+func (b *bind) differences(context.Context) (list []admin.RuleDifference, err error) {
 	for _, family := range b.families() {
 		found, err := b.router.Differences(policyroute.Family(family))
 		if err != nil {
 			return list, fmt.Errorf("%s: %w", family, err)
 		}
 		for _, text := range found {
-			list = append(list, RuleDifference{family.String(), text})
+			list = append(list, admin.RuleDifference{Family: family.String(), Text: text})
 		}
 	}
 	return list, nil

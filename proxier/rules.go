@@ -11,26 +11,6 @@ import (
 	"github.com/usher-proxy/usher/proxier/admin"
 )
 
-// CapturedBy is what a capture wants to be in the kernel for one family.
-type CapturedBy struct {
-	Family string `json:"family"`
-	// Text is as the field's own programs print it: iptables-save, or ip rule and ip
-	// route.
-	Text string `json:"text"`
-}
-
-// RuleDifference is something in the kernel that is not as the capture wants it.
-type RuleDifference struct {
-	Family string `json:"family"`
-	Text   string `json:"text"`
-}
-
-// Repair is what was repaired, and what could not be.
-type Repair struct {
-	Repaired []RuleDifference `json:"repaired"`
-	Left     []RuleDifference `json:"left"`
-}
-
 // askTime bounds how long somebody who asks waits for the loop, and for the kernel.
 const askTime = 25 * time.Second
 
@@ -56,7 +36,7 @@ func (p *Proxier) inLoop(ctx context.Context, do func(context.Context) error) (e
 }
 
 func (p *Proxier) showRules(url.Values) (any, error) {
-	list := []CapturedBy{}
+	list := []admin.CapturedBy{}
 	err := p.inLoop(context.Background(), func(context.Context) error {
 		list = append(list, p.data.capture.expected()...)
 		return nil
@@ -65,7 +45,7 @@ func (p *Proxier) showRules(url.Values) (any, error) {
 }
 
 func (p *Proxier) showRuleDifferences(url.Values) (any, error) {
-	list := []RuleDifference{}
+	list := []admin.RuleDifference{}
 	err := p.inLoop(context.Background(), func(ctx context.Context) error {
 		found, err := p.data.capture.differences(ctx)
 		list = append(list, found...)
@@ -76,7 +56,7 @@ func (p *Proxier) showRuleDifferences(url.Values) (any, error) {
 
 // repairRules makes a pass that trusts nothing that it knows of the kernel.
 func (p *Proxier) repairRules(ctx context.Context, _ url.Values) (any, error) {
-	repair := Repair{Repaired: []RuleDifference{}, Left: []RuleDifference{}}
+	repair := admin.Repair{Repaired: []admin.RuleDifference{}, Left: []admin.RuleDifference{}}
 	err := p.inLoop(ctx, func(ctx context.Context) error {
 		before, err := p.data.capture.differences(ctx)
 		if err != nil {

@@ -6,72 +6,11 @@ import (
 	"net/url"
 
 	"github.com/usher-proxy/usher/proxier/admin"
-	"github.com/usher-proxy/usher/proxier/outlier"
 )
-
-// Status is what can be said of a Proxier in short.
-type Status struct {
-	Version     string   `json:"version"` // as Config says
-	Node        string   `json:"node"`
-	Capture     string   `json:"capture"` // iptables or bind
-	CaptureWhy  string   `json:"capture_why"`
-	Families    []string `json:"families"` // that are served
-	Ready       bool     `json:"ready"`    // the first complete state is being served
-	Ports       int      `json:"ports"`    // Service ports that are served, once for each address family
-	Connections int      `json:"connections"`
-	UDPSessions int      `json:"udp_sessions"`
-}
-
-// ServicePortStatus is one Service port in one address family, with all that the
-// EndpointSlices say belongs to it.
-type ServicePortStatus struct {
-	Namespace string           `json:"namespace"`
-	Service   string           `json:"service"`
-	PortName  string           `json:"port_name"`
-	Port      uint16           `json:"port"`     // 0 if only a NodePort is served
-	Protocol  string           `json:"protocol"` // tcp or udp
-	Family    string           `json:"family"`   // IPv4 or IPv6
-	Balancer  string           `json:"balancer"`
-	Sets      []SetStatus      `json:"sets"` // those that clients may get, by the policies of the frontends
-	Endpoints []EndpointStatus `json:"endpoints"`
-}
-
-// SetStatus is a set of endpoints.
-type SetStatus struct {
-	Name        Set    `json:"name"`
-	Endpoints   int    `json:"endpoints"`             // eligible ones, well or ill
-	Terminating bool   `json:"terminating,omitempty"` // as no ready one is left
-	Topology    string `json:"topology,omitempty"`    // the hint that they were chosen by: node or zone
-}
-
-// State says whether an endpoint gets connections.
-type State string
-
-// The states.
-const (
-	In  State = "in"
-	Out State = "out" // but for a connection that all others have failed
-)
-
-// EndpointStatus is whether an endpoint gets connections, and why.
-type EndpointStatus struct {
-	Address string `json:"address"`        // IP:port; what the EndpointSlice says, if that is not an address
-	Pod     string `json:"pod,omitempty"`  // namespace/name
-	Node    string `json:"node,omitempty"` // that it runs on
-	Zone    string `json:"zone,omitempty"`
-	Weight  int    `json:"weight,omitempty"` // now, relative to those of the others; 0 if it is in no set
-	Sets    []Set  `json:"sets"`             // in which it is eligible, well or ill
-	State   State  `json:"state"`            // in if one of its sets uses it
-	Why     string `json:"why"`              // a plain sentence without its subject
-	// Connections are those that last, nil for UDP.
-	Connections *int `json:"connections,omitempty"`
-	// Health is what connections and checks say of it, nil if it is in no set.
-	Health *outlier.Status `json:"health,omitempty"`
-}
 
 // Status returns the present one. It is safe for concurrent use.
-func (p *Proxier) Status() Status {
-	s := Status{
+func (p *Proxier) Status() admin.Status {
+	s := admin.Status{
 		Version: p.cfg.Version, Node: p.cfg.NodeName, Capture: p.data.capture.String(), CaptureWhy: p.captureWhy,
 		Connections: p.data.connections.count(), UDPSessions: p.data.packets.Len(),
 	}
@@ -91,8 +30,8 @@ func (p *Proxier) Status() Status {
 
 // Endpoints tells of the endpoints of a namespace's Service; where one of the names
 // is empty, of all. It is empty before the first pass, and safe for concurrent use.
-func (p *Proxier) Endpoints(namespace, service string) []ServicePortStatus {
-	list := []ServicePortStatus{}
+func (p *Proxier) Endpoints(namespace, service string) []admin.ServicePort {
+	list := []admin.ServicePort{}
 	seen := p.seen.Load()
 	if seen == nil {
 		return list

@@ -251,7 +251,7 @@ func TestConnectionsOfEndpointsAreCounted(t *testing.T) {
 	}
 	s.eventually("three connections", func() error { return connections(one) })
 	if got := s.proxier.Endpoints("default", "web")[0]; got.Balancer != "first" || len(got.Endpoints) != 1 || got.Endpoints[0].Weight != 7 || got.Port != 8080 ||
-		!reflect.DeepEqual(got.Sets, []SetStatus{{Name: ClusterSet, Endpoints: 1}}) {
+		!reflect.DeepEqual(got.Sets, []admin.SetStatus{{Name: string(ClusterSet), Endpoints: 1}}) {
 		t.Errorf("the Service port is %+v", got)
 	}
 	if got := s.proxier.Status(); got.Connections != 3 || got.Ports != 1 || got.Capture != "bind" || !got.Ready {
@@ -305,7 +305,7 @@ func TestTheAdminSocket(t *testing.T) {
 
 	var early *admin.Error
 	s.eventually("usher says that it has just begun", func() error {
-		if err := ask("/v1/endpoints", nil, &[]ServicePortStatus{}); !errors.As(err, &early) || early.Status != http.StatusServiceUnavailable {
+		if err := ask("/v1/endpoints", nil, &[]admin.ServicePort{}); !errors.As(err, &early) || early.Status != http.StatusServiceUnavailable {
 			return fmt.Errorf("got %v", err)
 		}
 		return nil
@@ -314,15 +314,15 @@ func TestTheAdminSocket(t *testing.T) {
 	s.set(with(service("web", vip), a.addr)...)
 	s.served(vip)
 
-	var status Status
+	var status admin.Status
 	s.eventually("the status", func() error {
-		want := Status{Version: "v1", Node: "node-1", Capture: "bind", CaptureWhy: "as asked for", Families: []string{"IPv4", "IPv6"}, Ready: true, Ports: 1}
+		want := admin.Status{Version: "v1", Node: "node-1", Capture: "bind", CaptureWhy: "as asked for", Families: []string{"IPv4", "IPv6"}, Ready: true, Ports: 1}
 		if err := ask("/v1/status", nil, &status); err != nil || !reflect.DeepEqual(status, want) {
 			return fmt.Errorf("it is %+v, %v", status, err)
 		}
 		return nil
 	})
-	var list []ServicePortStatus
+	var list []admin.ServicePort
 	if err := ask("/v1/endpoints", url.Values{"namespace": {"default"}, "service": {"web"}}, &list); err != nil || !reflect.DeepEqual(list, s.proxier.Endpoints("", "")) {
 		t.Errorf("the endpoints are %+v, %v", list, err)
 	}

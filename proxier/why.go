@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/usher-proxy/usher/balancer"
+	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/outlier"
 )
 
@@ -64,15 +65,15 @@ func (p *Port) number() uint16 {
 	return 0
 }
 
-func (v *portView) status() ServicePortStatus {
-	s := ServicePortStatus{
+func (v *portView) status() admin.ServicePort {
+	s := admin.ServicePort{
 		Namespace: v.key.Namespace, Service: v.key.Name, PortName: v.key.Port, Port: v.port.number(),
 		Protocol: v.key.Protocol, Family: v.key.Family.String(), Balancer: v.port.Settings.Balancer,
-		Endpoints: []EndpointStatus{},
+		Endpoints: []admin.EndpointStatus{},
 	}
 	for _, set := range v.sets {
 		e := v.port.eligible(set)
-		s.Sets = append(s.Sets, SetStatus{set, len(e.Endpoints), e.Terminating, e.Topology})
+		s.Sets = append(s.Sets, admin.SetStatus{Name: string(set), Endpoints: len(e.Endpoints), Terminating: e.Terminating, Topology: e.Topology})
 	}
 	for _, addr := range slices.SortedFunc(maps.Keys(v.all), netip.AddrPort.Compare) {
 		s.Endpoints = append(s.Endpoints, v.endpoint(v.all[addr]))
@@ -91,15 +92,15 @@ func (v *portView) status() ServicePortStatus {
 }
 
 // outside is an endpoint of which nothing is known but its address.
-func outside(addr, why string) EndpointStatus {
-	return EndpointStatus{Address: addr, Sets: []Set{}, State: Out, Why: why}
+func outside(addr, why string) admin.EndpointStatus {
+	return admin.EndpointStatus{Address: addr, Sets: []string{}, State: admin.Out, Why: why}
 }
 
 // endpoint tells of one that may be dialled.
-func (v *portView) endpoint(e endpoint) EndpointStatus {
-	s := EndpointStatus{
+func (v *portView) endpoint(e endpoint) admin.EndpointStatus {
+	s := admin.EndpointStatus{
 		Address: e.Addr.String(), Pod: e.Pod, Node: e.Node, Zone: e.Zone,
-		Sets: []Set{}, State: Out, Connections: v.connectionsTo(e.Addr),
+		Sets: []string{}, State: admin.Out, Connections: v.connectionsTo(e.Addr),
 	}
 	var health outlier.Status
 	var against []string // by set
@@ -111,10 +112,10 @@ func (v *portView) endpoint(e endpoint) EndpointStatus {
 			continue
 		}
 		health = v.health[e.Addr]
-		s.Sets = append(s.Sets, set)
+		s.Sets = append(s.Sets, string(set))
 		s.Weight, s.Health = max(s.Weight, weighed[i].Weight, 1), &health
 		if !slices.Contains(health.Withheld, string(set)) {
-			s.State = In
+			s.State = admin.In
 		}
 	}
 	s.Why = v.why(e, s, against)
@@ -123,7 +124,7 @@ func (v *portView) endpoint(e endpoint) EndpointStatus {
 
 // why joins what is known: what Kubernetes says, what usher found out, and why some
 // set is without it.
-func (v *portView) why(e endpoint, s EndpointStatus, against []string) string {
+func (v *portView) why(e endpoint, s admin.EndpointStatus, against []string) string {
 	against = slices.Compact(against)
 	if len(s.Sets) == 0 {
 		return strings.Join(against, "; ")
@@ -142,12 +143,12 @@ func (v *portView) why(e endpoint, s EndpointStatus, against []string) string {
 }
 
 // judged is what connections and checks say.
-func (v *portView) judged(s EndpointStatus) string {
+func (v *portView) judged(s admin.EndpointStatus) string {
 	why := s.Health.Why
 	switch {
 	case !s.Health.Out:
 		return strings.TrimPrefix(why, "in, ") // State says so
-	case s.State == Out: // it may be kept in use by a set that no client gets
+	case s.State == admin.Out: // it may be kept in use by a set that no client gets
 		why, _, _ = strings.Cut(why, ", stays in use all the same")
 	}
 	return "but " + why

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
@@ -88,7 +87,7 @@ func (g *getEndpoints) run(cmd *cobra.Command, args []string) error {
 }
 
 // ask returns what was found, whatever else was not.
-func (g *getEndpoints) ask(ctx context.Context, names []string) (found []proxier.ServicePortStatus, err error) {
+func (g *getEndpoints) ask(ctx context.Context, names []string) (found []admin.ServicePort, err error) {
 	var queries []url.Values
 	for _, name := range names {
 		namespace, service, ok := strings.Cut(name, "/")
@@ -106,9 +105,9 @@ func (g *getEndpoints) ask(ctx context.Context, names []string) (found []proxier
 	case len(names) == 0:
 		queries = []url.Values{{"namespace": {g.namespace}}}
 	}
-	found = []proxier.ServicePortStatus{}
+	found = []admin.ServicePort{}
 	for _, q := range queries {
-		var some []proxier.ServicePortStatus
+		var some []admin.ServicePort
 		fault := admin.Get(ctx, g.admin.socket, "/v1/endpoints", q, &some)
 		found, err = append(found, some...), errors.Join(err, fault)
 		if errors.Is(fault, admin.ErrUnreachable) {
@@ -119,15 +118,15 @@ func (g *getEndpoints) ask(ctx context.Context, names []string) (found []proxier
 }
 
 // formats are those of --output.
-var formats = map[string]func(io.Writer, []proxier.ServicePortStatus) error{
-	"table": func(w io.Writer, list []proxier.ServicePortStatus) error { return endpointTable(w, list, false) },
-	"wide":  func(w io.Writer, list []proxier.ServicePortStatus) error { return endpointTable(w, list, true) },
-	"json":  asJSON[[]proxier.ServicePortStatus],
-	"yaml":  asYAML[[]proxier.ServicePortStatus],
+var formats = map[string]func(io.Writer, []admin.ServicePort) error{
+	"table": func(w io.Writer, list []admin.ServicePort) error { return endpointTable(w, list, false) },
+	"wide":  func(w io.Writer, list []admin.ServicePort) error { return endpointTable(w, list, true) },
+	"json":  asJSON[[]admin.ServicePort],
+	"yaml":  asYAML[[]admin.ServicePort],
 }
 
 // endpointTable has a line for each endpoint, and one for a port without any.
-func endpointTable(w io.Writer, list []proxier.ServicePortStatus, wide bool) error {
+func endpointTable(w io.Writer, list []admin.ServicePort, wide bool) error {
 	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
 	row := func(first []string, more []string, why string) {
 		if wide {
@@ -164,7 +163,7 @@ func endpointTable(w io.Writer, list []proxier.ServicePortStatus, wide bool) err
 }
 
 // portOf is http/tcp, or 80/tcp for a port without name.
-func portOf(p proxier.ServicePortStatus) string {
+func portOf(p admin.ServicePort) string {
 	name := p.PortName
 	if name == "" {
 		name = strconv.Itoa(int(p.Port))

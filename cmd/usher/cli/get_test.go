@@ -10,23 +10,22 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
 )
 
 // seen is what the usher of these tests tells.
-var seen = []proxier.ServicePortStatus{
+var seen = []admin.ServicePort{
 	{Namespace: "default", Service: "web", PortName: "http", Port: 80, Protocol: "tcp", Family: "IPv4", Balancer: "round-robin",
-		Sets: []proxier.SetStatus{{Name: "cluster", Endpoints: 2}, {Name: "local", Endpoints: 1}},
-		Endpoints: []proxier.EndpointStatus{
+		Sets: []admin.SetStatus{{Name: "cluster", Endpoints: 2}, {Name: "local", Endpoints: 1}},
+		Endpoints: []admin.EndpointStatus{
 			{Address: "10.0.0.1:8080", Pod: "default/web-1", Node: "node-1", Zone: "zone-a", Weight: 1,
-				Sets: []proxier.Set{"cluster", "local"}, State: proxier.In, Why: "ready, nothing speaks against it", Connections: new(12)},
+				Sets: []string{"cluster", "local"}, State: admin.In, Why: "ready, nothing speaks against it", Connections: new(12)},
 			{Address: "10.0.0.2:8080", Pod: "other/\x1b[31mweb-2", Weight: 10,
-				Sets: []proxier.Set{"cluster"}, State: proxier.Out, Why: "ready, but ill for 3s", Connections: new(0)},
-			{Address: "10.0.0.3:8080", Sets: []proxier.Set{}, State: proxier.Out, Why: "not ready", Connections: new(0)},
+				Sets: []string{"cluster"}, State: admin.Out, Why: "ready, but ill for 3s", Connections: new(0)},
+			{Address: "10.0.0.3:8080", Sets: []string{}, State: admin.Out, Why: "not ready", Connections: new(0)},
 		}},
-	{Namespace: "kube-system", Service: "kube-dns", Port: 53, Protocol: "udp", Family: "IPv6", Balancer: "random", Endpoints: []proxier.EndpointStatus{
-		{Address: "[fd00::1]:53", Sets: []proxier.Set{"cluster"}, State: proxier.In, Why: "ready, nothing speaks against it"},
+	{Namespace: "kube-system", Service: "kube-dns", Port: 53, Protocol: "udp", Family: "IPv6", Balancer: "random", Endpoints: []admin.EndpointStatus{
+		{Address: "[fd00::1]:53", Sets: []string{"cluster"}, State: admin.In, Why: "ready, nothing speaks against it"},
 	}},
 	{Namespace: "kube-system", Service: "none", Port: 1, Protocol: "tcp", Family: "IPv4", Balancer: "random"},
 }
@@ -36,7 +35,7 @@ var seen = []proxier.ServicePortStatus{
 func asked(t *testing.T, args ...string) (out, messages string, code int) {
 	t.Helper()
 	socket := adminSocket(t, map[string]admin.View{"/v1/endpoints": {Parameters: []string{"namespace", "service"}, Show: func(q url.Values) (any, error) {
-		list := []proxier.ServicePortStatus{}
+		list := []admin.ServicePort{}
 		for _, p := range seen {
 			if (!q.Has("namespace") || q.Get("namespace") == p.Namespace) && (!q.Has("service") || q.Get("service") == p.Service) {
 				list = append(list, p)
@@ -112,7 +111,7 @@ func TestGetAllEndpointsForPrograms(t *testing.T) {
 	} {
 		for _, all := range []string{"--all", "-A", "--all-namespaces"} {
 			out, messages, code := asked(t, all, "--output="+format)
-			var got []proxier.ServicePortStatus
+			var got []admin.ServicePort
 			if err := read([]byte(out), &got); err != nil || code != 0 || messages != "" || !reflect.DeepEqual(got, seen) {
 				t.Errorf("%s %s: %v %d %s\n%s", all, format, err, code, messages, out)
 			}

@@ -12,7 +12,6 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
 )
 
@@ -83,18 +82,18 @@ func executed(t *testing.T, args []string) (out, messages string, err error) {
 // programs read the name as it is.
 func TestNastyNames(t *testing.T) {
 	for _, name := range nastyNames {
-		ports := []proxier.ServicePortStatus{{
+		ports := []admin.ServicePort{{
 			Namespace: name, Service: name, PortName: name, Protocol: "tcp", Family: "IPv4", Balancer: name,
-			Sets: []proxier.SetStatus{{Name: "cluster", Topology: name}},
-			Endpoints: []proxier.EndpointStatus{{
-				Address: name, Pod: name, Node: name, Zone: name, Sets: []proxier.Set{proxier.Set(name)}, State: proxier.In, Why: name,
+			Sets: []admin.SetStatus{{Name: "cluster", Topology: name}},
+			Endpoints: []admin.EndpointStatus{{
+				Address: name, Pod: name, Node: name, Zone: name, Sets: []string{name}, State: admin.In, Why: name,
 			}},
 		}}
 		views := map[string]any{
 			"/v1/endpoints":  ports,
-			"/v1/status":     proxier.Status{Version: name, Node: name, Capture: name, CaptureWhy: name, Families: []string{name}, Ready: true},
-			"/v1/rules":      []proxier.CapturedBy{{Family: "IPv4", Text: "-A USHER -m comment --comment " + name + "\nCOMMIT\n"}},
-			"/v1/rules/diff": []proxier.RuleDifference{{Family: "IPv4", Text: name}},
+			"/v1/status":     admin.Status{Version: name, Node: name, Capture: name, CaptureWhy: name, Families: []string{name}, Ready: true},
+			"/v1/rules":      []admin.CapturedBy{{Family: "IPv4", Text: "-A USHER -m comment --comment " + name + "\nCOMMIT\n"}},
+			"/v1/rules/diff": []admin.RuleDifference{{Family: "IPv4", Text: name}},
 		}
 		for _, args := range []string{
 			"get endpoints -A", "get endpoints -A -o wide", "get endpoints -A -o json", "get endpoints -A -o yaml",
@@ -142,9 +141,9 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func readBack(t *testing.T, args, out string, unmarshal func([]byte, any) error, want []proxier.ServicePortStatus) {
+func readBack(t *testing.T, args, out string, unmarshal func([]byte, any) error, want []admin.ServicePort) {
 	t.Helper()
-	var got []proxier.ServicePortStatus
+	var got []admin.ServicePort
 	if err := unmarshal([]byte(out), &got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: read back as %+v (%v), want %+v", args, got, err, want)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
@@ -31,7 +30,7 @@ func newRulesPrint() *cobra.Command {
 		`print prints what the usher on this node wants to have in the kernel: as iptables-save
 prints it, or, with --capture=bind, as ip rule and ip route print it.`,
 		func(cmd *cobra.Command, socket string) error {
-			var wanted []proxier.CapturedBy
+			var wanted []admin.CapturedBy
 			if err := admin.Get(cmd.Context(), socket, "/v1/rules", url.Values{}, &wanted); err != nil {
 				return err
 			}
@@ -47,7 +46,7 @@ func newRulesDiff() *cobra.Command {
 		`diff prints what in the kernel is not as the usher on this node wants it, one line
 each, and nothing if everything is. The exit code then is 1.`,
 		func(cmd *cobra.Command, socket string) error {
-			var found []proxier.RuleDifference
+			var found []admin.RuleDifference
 			if err := admin.Get(cmd.Context(), socket, "/v1/rules/diff", url.Values{}, &found); err != nil {
 				return err
 			}
@@ -65,7 +64,7 @@ func newRulesRepair() *cobra.Command {
 is not as it should be. It prints what that was. usher does the same by itself at every
 --sync-period, and with iptables within a second of a change. Only root may ask for it.`,
 		func(cmd *cobra.Command, socket string) error {
-			var done proxier.Repair
+			var done admin.Repair
 			if err := admin.Post(cmd.Context(), socket, "/v1/rules/repair", url.Values{}, &done); err != nil {
 				return err
 			}
@@ -81,7 +80,7 @@ is not as it should be. It prints what that was. usher does the same by itself a
 		})
 }
 
-func printDifferences(cmd *cobra.Command, what string, list []proxier.RuleDifference) {
+func printDifferences(cmd *cobra.Command, what string, list []admin.RuleDifference) {
 	for _, d := range list {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s%s: %s\n", what, d.Family, observe.Printable(d.Text))
 	}

@@ -6,21 +6,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
 )
 
 // rulesOf runs usher rules against a usher that finds these differences, of which the
 // last one cannot be repaired if stubborn.
-func rulesOf(t *testing.T, stubborn bool, differences []proxier.RuleDifference, args ...string) (out, messages string, err error) {
+func rulesOf(t *testing.T, stubborn bool, differences []admin.RuleDifference, args ...string) (out, messages string, err error) {
 	t.Helper()
-	repair := proxier.Repair{Repaired: differences}
+	repair := admin.Repair{Repaired: differences}
 	if n := len(differences); stubborn {
-		repair = proxier.Repair{Repaired: differences[:n-1], Left: differences[n-1:]}
+		repair = admin.Repair{Repaired: differences[:n-1], Left: differences[n-1:]}
 	}
 	socket := adminSocket(t, map[string]admin.View{
 		"/v1/rules": {Show: func(url.Values) (any, error) {
-			return []proxier.CapturedBy{{Family: "IPv4", Text: "*nat\nCOMMIT\n"}}, nil
+			return []admin.CapturedBy{{Family: "IPv4", Text: "*nat\nCOMMIT\n"}}, nil
 		}},
 		"/v1/rules/diff": {Show: func(url.Values) (any, error) { return differences, nil }},
 	}, map[string]admin.Action{
@@ -30,22 +29,22 @@ func rulesOf(t *testing.T, stubborn bool, differences []proxier.RuleDifference, 
 }
 
 func TestRules(t *testing.T) {
-	missing := proxier.RuleDifference{Family: "IPv4", Text: "nat USHER-SERVICES: missing -d 10.0.0.1/32"}
-	strange := proxier.RuleDifference{Family: "IPv6", Text: "too much: \x1b[31m"}
+	missing := admin.RuleDifference{Family: "IPv4", Text: "nat USHER-SERVICES: missing -d 10.0.0.1/32"}
+	strange := admin.RuleDifference{Family: "IPv6", Text: "too much: \x1b[31m"}
 	for _, c := range []struct {
 		about     string
 		stubborn  bool
-		found     []proxier.RuleDifference
+		found     []admin.RuleDifference
 		args      []string
 		out, said string
 		fails     string
 	}{
 		{"print", false, nil, []string{"print"}, "# IPv4\n*nat\nCOMMIT\n", "", ""},
 		{"nothing is different", false, nil, []string{"diff"}, "", "", ""},
-		{"something is", false, []proxier.RuleDifference{missing, strange}, []string{"diff"}, "IPv4: nat USHER-SERVICES: missing -d 10.0.0.1/32\nIPv6: too much: ?[31m\n", "", "not as usher wants it"},
-		{"repaired", false, []proxier.RuleDifference{missing}, []string{"repair"}, "repaired: IPv4: nat USHER-SERVICES: missing -d 10.0.0.1/32\n", "", ""},
+		{"something is", false, []admin.RuleDifference{missing, strange}, []string{"diff"}, "IPv4: nat USHER-SERVICES: missing -d 10.0.0.1/32\nIPv6: too much: ?[31m\n", "", "not as usher wants it"},
+		{"repaired", false, []admin.RuleDifference{missing}, []string{"repair"}, "repaired: IPv4: nat USHER-SERVICES: missing -d 10.0.0.1/32\n", "", ""},
 		{"nothing to repair", false, nil, []string{"repair"}, "", "Everything is as it should be.\n", ""},
-		{"not all of it", true, []proxier.RuleDifference{strange, missing}, []string{"repair"},
+		{"not all of it", true, []admin.RuleDifference{strange, missing}, []string{"repair"},
 			"repaired: IPv6: too much: ?[31m\nleft: IPv4: nat USHER-SERVICES: missing -d 10.0.0.1/32\n", "", "could not be repaired"},
 		{"too many words", false, nil, []string{"print", "IPv4"}, "", "", "unexpected argument"},
 	} {

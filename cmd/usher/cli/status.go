@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
@@ -26,7 +25,7 @@ The exit code is 0 if it serves, 1 if it does not yet, and 2 if no usher can be 
 			if !known {
 				return usageError{fmt.Errorf("--output=%s: want table, json or yaml", format)}
 			}
-			var s proxier.Status
+			var s admin.Status
 			if err := admin.Get(cmd.Context(), socket, "/v1/status", url.Values{}, &s); err != nil {
 				return err
 			}
@@ -42,13 +41,13 @@ The exit code is 0 if it serves, 1 if it does not yet, and 2 if no usher can be 
 	return cmd
 }
 
-var statusFormats = map[string]func(io.Writer, proxier.Status) error{
+var statusFormats = map[string]func(io.Writer, admin.Status) error{
 	"table": statusTable,
-	"json":  asJSON[proxier.Status],
-	"yaml":  asYAML[proxier.Status],
+	"json":  asJSON[admin.Status],
+	"yaml":  asYAML[admin.Status],
 }
 
-func statusTable(w io.Writer, s proxier.Status) error {
+func statusTable(w io.Writer, s admin.Status) error {
 	ready := "serving"
 	if !s.Ready {
 		ready = "not serving yet"

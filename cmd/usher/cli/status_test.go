@@ -5,11 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/admin"
 )
 
-func statusOf(t *testing.T, s proxier.Status, args ...string) (out string, err error) {
+func statusOf(t *testing.T, s admin.Status, args ...string) (out string, err error) {
 	t.Helper()
 	socket := adminSocket(t, map[string]admin.View{"/v1/status": {Show: func(url.Values) (any, error) { return s, nil }}}, nil)
 	out, messages, err := executed(t, append(append([]string{"status"}, args...), "--admin-socket="+socket))
@@ -17,7 +16,7 @@ func statusOf(t *testing.T, s proxier.Status, args ...string) (out string, err e
 }
 
 func TestStatus(t *testing.T) {
-	s := proxier.Status{Version: "v1.0.0", Node: "node-1", Capture: "bind", CaptureWhy: "because iptables cannot be used: \x1b", Families: []string{"IPv4", "IPv6"},
+	s := admin.Status{Version: "v1.0.0", Node: "node-1", Capture: "bind", CaptureWhy: "because iptables cannot be used: \x1b", Families: []string{"IPv4", "IPv6"},
 		Ready: true, Ports: 12, Connections: 3, UDPSessions: 4}
 	out, err := statusOf(t, s)
 	if want := `

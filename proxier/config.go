@@ -28,6 +28,9 @@ type Config struct {
 	Sampling observe.Sampling
 	// RingSize is how many records Proxier.Recent holds; 0: observe.DefaultRingSize.
 	RingSize int
+	// MaxSeries bounds the time series of all Service ports (observe.Metrics.Limit); 0: no
+	// limit.
+	MaxSeries int
 	// Registry gets the metrics.
 	Registry *prometheus.Registry
 	// OnRecord, if set, gets every connection record; it must not block.

@@ -111,6 +111,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	p.checks = health.NewServices(p.health.Serving)
 	p.records.Sample(cfg.Sampling)
 	p.observed = observe.NewMetrics(cfg.Registry, p.records, p.recent)
+	p.observed.Limit(cfg.MaxSeries)
 	p.metrics = newMetrics(cfg.Registry)
 	p.kube = newKubeMetrics(cfg.Registry, capture.String() == "iptables", families...)
 	connections, packets, err := newPackets(&cfg, int(mark))

@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,8 +19,10 @@ type Metrics struct {
 	// How long connections and sessions lasted.
 	connectionLife, sessionLife prometheus.Observer
 
-	mu    sync.Mutex
-	ports map[ServicePort]*PortMetrics
+	mu      sync.Mutex
+	ports   map[ServicePort]*PortMetrics
+	made    uint64 // how many ports there have ever been
+	folding folding
 }
 
 // ServicePort is whose connections and sessions are told of and counted.
@@ -84,16 +85,7 @@ func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, f := range families {
 		to <- f.desc
 	}
-}
-
-// Collect is that of prometheus.Collector.
-func (m *Metrics) Collect(to chan<- prometheus.Metric) {
-	m.mu.Lock()
-	ports := slices.Collect(maps.Values(m.ports))
-	m.mu.Unlock()
-	for _, p := range ports {
-		p.collect(to)
-	}
+	to <- foldedPorts
 }
 
 // PortMetrics are the metrics of one Service port. A port has only the series of its
@@ -102,6 +94,8 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 type PortMetrics struct {
 	all *Metrics
 	ServicePort
+	number   uint64   // among those of all
+	counting counting // belongs to folding
 
 	used     atomic.Bool // something has been sent to it
 	opens    atomic.Uint64
@@ -171,7 +165,8 @@ func (m *Metrics) Port(namespace, service, port, protocol string) *PortMetrics {
 	defer m.mu.Unlock()
 	p := m.ports[name]
 	if p == nil {
-		p = &PortMetrics{all: m, ServicePort: name}
+		m.made++
+		p = &PortMetrics{all: m, ServicePort: name, number: m.made}
 		if protocol == udp {
 			p.udp = &udpMetrics{}
 		}
@@ -235,6 +230,7 @@ func (p *PortMetrics) Forget() {
 	defer p.all.mu.Unlock()
 	if p.all.ports[p.ServicePort] == p {
 		delete(p.all.ports, p.ServicePort)
+		p.all.folding.forget(p)
 	}
 }
 

@@ -52,11 +52,11 @@ func (s *sample) Write(out *dto.Metric) error {
 
 // scrape sends the series of a port. They share the labels that they have in common.
 type scrape struct {
-	to     chan<- prometheus.Metric
+	to     func(*sample)
 	common []*dto.LabelPair
 }
 
-func (p *PortMetrics) scrape(to chan<- prometheus.Metric) *scrape {
+func (p *PortMetrics) scrape(to func(*sample)) *scrape {
 	return &scrape{to, []*dto.LabelPair{
 		label("namespace", p.Namespace), label("port_name", p.PortName), label("protocol", p.Protocol), label("service", p.Service),
 	}}
@@ -76,7 +76,7 @@ func (s *scrape) send(f *family, value float64, more ...string) {
 		}
 		slices.SortFunc(labels, func(a, b *dto.LabelPair) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	}
-	s.to <- &sample{family: f, labels: labels, value: value}
+	s.to(&sample{family: f, labels: labels, value: value})
 }
 
 func (s *scrape) sendTally(f *family, t tally) {
@@ -86,7 +86,7 @@ func (s *scrape) sendTally(f *family, t tally) {
 }
 
 // collect sends the present series of a port.
-func (p *PortMetrics) collect(to chan<- prometheus.Metric) {
+func (p *PortMetrics) collect(to func(*sample)) {
 	s := p.scrape(to)
 	p.collectKept(s)
 	if !p.used.Load() {

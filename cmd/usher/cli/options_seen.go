@@ -24,6 +24,7 @@ type seenOptions struct {
 	sampleOK            string
 	maxErrors           int
 	ring                int
+	maxSeries           int
 	healthz, metrics    string
 	hardFail            bool
 	profiling           bool
@@ -41,6 +42,7 @@ func (s *seenOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&s.sampleOK, "log-sample-ok", "1/1", "`share` of the records of connections that went well which is logged, as in 1/100. Of others all are, and metrics count all")
 	f.IntVar(&s.maxErrors, "log-max-errors", 100, "`number` of records of one reason of one port of a Service that are logged within 10 seconds; of others one line tells how many there were. 0 is any number")
 	f.IntVar(&s.ring, "ring-size", observe.DefaultRingSize, "`number` of the newest records that are kept in memory to be asked for; about 500 bytes each")
+	f.IntVar(&s.maxSeries, "metrics-max-series", 20000, "`number` of time series of Service ports, about: ports that come into use beyond it are counted together, as those of the namespace and Service _other. 0 is any number")
 	f.StringVar(&s.healthz, "healthz-bind-address", "", "`address:port` of /healthz and /livez; empty serves none (default: 0.0.0.0:10256; with --service-proxy-name 0.0.0.0:10356, as kube-proxy has the other; [::] if --node-ip is an IPv6 address)")
 	f.StringVar(&s.metrics, "metrics-bind-address", "", "`address:port` of /metrics, /proxyMode and /configz; empty serves none (default: 127.0.0.1:10249; with --service-proxy-name 127.0.0.1:10349; [::1] if --node-ip is an IPv6 address)")
 	f.BoolVar(&s.hardFail, "bind-address-hard-fail", false, "end if one of these two, or the admin socket, cannot be listened on, instead of trying again")
@@ -109,6 +111,7 @@ func (s *seenOptions) configureRecords(o *options, cfg *proxier.Config) error {
 		{"log-file-max-files", s.logFiles, 0, 1000},
 		{"log-max-errors", s.maxErrors, 0, 1_000_000_000},
 		{"ring-size", s.ring, 1, 1 << 20},
+		{"metrics-max-series", s.maxSeries, 0, 1_000_000_000},
 	} {
 		if n.value < n.least || n.value > n.most {
 			return o.fault(n.flag, strconv.Itoa(n.value), "want %d to %d", n.least, n.most)
@@ -120,7 +123,7 @@ func (s *seenOptions) configureRecords(o *options, cfg *proxier.Config) error {
 		return o.fault("log-sample-ok", s.sampleOK, "want 1/N, as in 1/100")
 	}
 	cfg.Sampling = observe.Sampling{OK: n, Errors: s.maxErrors}
-	cfg.RingSize = s.ring
+	cfg.RingSize, cfg.MaxSeries = s.ring, s.maxSeries
 	return nil
 }
 

@@ -239,6 +239,7 @@ var meanings = []struct {
 	{"", func(_ *options, c *proxier.Config) bool {
 		return c.Sampling == observe.Sampling{OK: 1, Errors: 100} && c.RingSize == 16384
 	}},
+	{"--metrics-max-series=7", func(_ *options, c *proxier.Config) bool { return c.MaxSeries == 7 }},
 	{"--ring-size=1", func(_ *options, c *proxier.Config) bool { return c.RingSize == 1 }},
 	{"", func(_ *options, c *proxier.Config) bool {
 		return c.HealthzAddress == "0.0.0.0:10256" && c.MetricsAddress == "127.0.0.1:10249"
@@ -406,6 +407,7 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--log-sample-ok=100", "--log-sample-ok=100: want 1/N, as in 1/100"},
 		{"--log-sample-ok=1/0", "--log-sample-ok=1/0: want 1/N"},
 		{"--log-max-errors=-1", "--log-max-errors=-1: want 0 to"},
+		{"--metrics-max-series=-1", "--metrics-max-series=-1: want 0 to 1000000000"},
 		{"--ring-size=0", "--ring-size=0: want 1 to 1048576"},
 		{"--logging-format=xml", "--logging-format=xml: want text or json"},
 		{"--admin-socket=usher.sock", "--admin-socket=usher.sock: want an absolute path"},

@@ -24,8 +24,9 @@ type Config struct {
 	// RecordLog gets the records of connections and UDP sessions, from one goroutine;
 	// nil: Log. Its output may block, that of Log had better not: see observe.Writer.
 	RecordLog *logrus.Logger
-	// Sampling says which records are not logged. The zero Sampling: all are.
-	Sampling observe.Sampling
+	// LogErrors is how many records of one error are logged in ten seconds
+	// (observe.Log.LimitErrors); 0: any number.
+	LogErrors int
 	// RingSize is how many records Proxier.Recent holds; 0: observe.DefaultRingSize.
 	RingSize int
 	// MaxSeries bounds the time series of all Service ports (observe.Metrics.Limit); 0: no

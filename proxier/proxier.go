@@ -109,7 +109,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	families := capture.families()
 	p.health = health.New(2*cfg.SyncPeriod, ipFamilies(families)...)
 	p.checks = health.NewServices(p.health.Serving)
-	p.records.Sample(cfg.Sampling)
+	p.records.LimitErrors(cfg.LogErrors)
 	p.observed = observe.NewMetrics(cfg.Registry, p.records, p.recent)
 	p.observed.Limit(cfg.MaxSeries)
 	p.metrics = newMetrics(cfg.Registry)

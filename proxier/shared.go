@@ -69,6 +69,7 @@ func (p *Proxier) sharedPort(port *Port) *sharedPort {
 
 // set changes the limits to those of the Port.
 func (s *sharedPort) set(port *Port) {
+	s.metrics.SetShare(port.Settings.Log)
 	if s.sessions != nil && s.sessionLimits != port.Settings.UDP {
 		s.sessionLimits = port.Settings.UDP
 		s.sessions.SetLimits(s.sessionLimits)

@@ -13,7 +13,7 @@ const Prefix = "usher-proxy.io/"
 
 // Bounds on what one Service may say. There are fewer annotations than maxKeys.
 const (
-	maxKeys  = 32
+	maxKeys  = 64
 	maxValue = 256 // bytes
 )
 

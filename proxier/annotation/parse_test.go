@@ -11,6 +11,7 @@ import (
 
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/tcp"
 )
@@ -101,6 +102,10 @@ var meanings = []struct {
 	{"proxy-protocol", "off", func(*Settings) {}},
 	{"udp-idle-timeout", "1s", func(s *Settings) { s.UDP.Idle = time.Second }},
 	{"udp-stream-timeout", "24h", func(s *Settings) { s.UDP.Stream = 24 * time.Hour }},
+	{"log", "errors", func(s *Settings) { s.Log = observe.Errors }},
+	{"log", "off", func(s *Settings) { s.Log = observe.None }},
+	{"log", "all", func(*Settings) {}},
+	{"log", "1/100", func(s *Settings) { s.Log = 100 }},
 	{"udp-max-sessions", "5", func(s *Settings) { s.UDP.Sessions = 5 }},
 
 	{"health-check", "off", func(*Settings) {}},
@@ -262,6 +267,9 @@ func TestAnnotationsThatMeanNothing(t *testing.T) {
 		{"proxy-protocol", "v3", "want off, v1 or v2"},
 		{"udp-idle-timeout", "61m", "want a duration from 1s to 1h"},
 		{"udp-stream-timeout", "soon", "want a duration from 1s to 24h"},
+		{"log", "1/0", "want all, errors, off, or 1/N with N from 1 to 1000000"},
+		{"log", "1/x", "want all, errors, off, or 1/N"},
+		{"log", "2", "want all, errors, off, or 1/N"},
 		{"udp-max-sessions", "0", "want 1 to 1000000"},
 		{"connect-timeout", "11s", "want at most total-connect-timeout, which is 10s"},
 		{"health-timeout", "10s", "want less than health-interval, which is 10s"},
@@ -439,11 +447,11 @@ func TestTooManyKeys(t *testing.T) {
 	if got.Retry.Attempts != 2 || got.UDP.Sessions != 4096 {
 		t.Errorf("read the wrong ones: %+v", got)
 	}
-	if len(faults) != maxKeys+1 { // s00 to s31 are unknown or not read
+	if len(faults) != maxKeys+1 { // s00 to s63 are unknown or not read
 		t.Fatalf("%d faults", len(faults))
 	}
-	for _, key := range []string{"s31", "udp-max-sessions"} {
-		want := fmt.Sprintf("annotation %q is not read: a Service may have 32 of usher-proxy.io/,", Prefix+key)
+	for _, key := range []string{"s63", "udp-max-sessions"} {
+		want := fmt.Sprintf("annotation %q is not read: a Service may have 64 of usher-proxy.io/,", Prefix+key)
 		if !slices.ContainsFunc(faults, func(f Fault) bool { return strings.HasPrefix(f.Why, want) }) {
 			t.Errorf("nothing like %s", want)
 		}

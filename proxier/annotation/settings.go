@@ -6,6 +6,7 @@ import (
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/tcp"
@@ -27,6 +28,7 @@ type Settings struct {
 	// ProxyProtocol is the version of the PROXY protocol header that TCP endpoints
 	// get; 0: none.
 	ProxyProtocol byte
+	Log           observe.Share // of its records
 }
 
 // Drain says what becomes of the connections to an endpoint that leaves.

@@ -11,6 +11,7 @@ import (
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
+	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/tcp"
 )
@@ -177,6 +178,10 @@ var entries = []entry{
 		func(s *Settings, value string, _ []string) error {
 			return readInt(&s.UDP.Sessions, value, 1, maxNumber)
 		}},
+
+	{Doc{"log", "`all`, `errors`, `off`, `1/N` with N from 1 to 1000000", "all", "log-connections",
+		"which connections and UDP sessions have a line in the log; 1/N: one of N that went well, and all others. Metrics and what `usher observe` shows have all"},
+		readLog},
 }
 
 func policyNames() string {
@@ -223,6 +228,20 @@ func readRetryBudget(s *Settings, value string, _ []string) error {
 		}
 	}
 	s.Retry.Budget = budget
+	return nil
+}
+
+// readLog reads 1/100.
+func readLog(s *Settings, value string, _ []string) error {
+	of, isShare := strings.CutPrefix(value, "1/")
+	n := 0
+	switch {
+	case isShare && readInt(&n, of, 1, maxNumber) == nil:
+		s.Log = observe.Share(n)
+		return nil
+	case isShare || readChoice(&s.Log, value, []string{"all", "errors", "off"}, map[string]observe.Share{"all": observe.All, "errors": observe.Errors, "off": observe.None}) != nil:
+		return fmt.Errorf("want all, errors, off, or 1/N with N from 1 to %d", maxNumber)
+	}
 	return nil
 }
 

@@ -20,10 +20,7 @@ type Log struct {
 	queue   chan *Record
 	dropped atomic.Uint64
 
-	sampleOK uint64        // of how many fine records one is written
-	fine     atomic.Uint64 // all of them, if it is set
-	sampled  atomic.Uint64 // those of them that are left out
-
+	sampled   atomic.Uint64 // left out by their port's Share
 	storms    storms
 	windowEnd *time.Timer   // of storms, nil before the first window
 	repeated  atomic.Uint64 // left out by storms
@@ -44,11 +41,13 @@ func NewLog(logger *logrus.Logger) *Log {
 	return l
 }
 
-// Sample has the log leave out records. It is to be called before the first one.
-func (l *Log) Sample(s Sampling) { l.sampleOK, l.storms.limit = uint64(max(s.OK, 0)), s.Errors }
+// LimitErrors has the log write at most n records of one reason of one Service port within
+// ten seconds, if they are Trouble; 0: any number. The others are one line at the end of that
+// time, which tells how many there were. It is to be called before the first record.
+func (l *Log) LimitErrors(n int) { l.storms.limit = n }
 
-// Sampled and Repeated count the records that were left out by Sampling.OK and
-// Sampling.Errors.
+// Sampled and Repeated count the records that were left out by the Share of a port, and by
+// LimitErrors.
 func (l *Log) Sampled() uint64  { return l.sampled.Load() }
 func (l *Log) Repeated() uint64 { return l.repeated.Load() }
 
@@ -86,10 +85,6 @@ func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 // add queues a record. When the queue is full the oldest one makes room: the
 // newest are what somebody who looks now wants to see.
 func (l *Log) add(r *Record) {
-	if l.sampleOK > 1 && r.fine() && (l.fine.Add(1)-1)%l.sampleOK != 0 {
-		l.sampled.Add(1)
-		return
-	}
 	for {
 		select {
 		case l.queue <- r:

@@ -96,6 +96,7 @@ type PortMetrics struct {
 	ServicePort
 	number   uint64   // among those of all
 	counting counting // belongs to folding
+	sampler  sampler  // of the log
 
 	used     atomic.Bool // something has been sent to it
 	opens    atomic.Uint64

@@ -19,7 +19,7 @@ func measureLog(registry prometheus.Registerer, log *Log, ring *Ring) {
 		counter("dropped_total", dropped, prometheus.Labels{"sink": "ring", "cause": "follower"}, ring.Lost)
 	}
 
-	const omitted = "Records not logged as asked for: by --log-sample-ok (sampled) or --log-max-errors (repeated)."
+	const omitted = "Records not logged as asked for: by --log-connections or an annotation (sampled) or --log-max-errors (repeated)."
 	counter("omitted_total", omitted, prometheus.Labels{"cause": "sampled"}, log.Sampled)
 	counter("omitted_total", omitted, prometheus.Labels{"cause": "repeated"}, log.Repeated)
 }

@@ -57,7 +57,11 @@ func (o *Observer) Closed(port *PortMetrics, r *Record) {
 	r.Duration = time.Since(r.Start)
 	port.closed(r)
 	o.ring.add(r)
-	o.log.add(r)
+	if port.sampler.wants(r) {
+		o.log.add(r)
+	} else {
+		o.log.sampled.Add(1)
+	}
 	if o.onClosed != nil {
 		o.onClosed(r)
 	}

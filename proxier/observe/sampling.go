@@ -2,22 +2,44 @@ package observe
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
 )
 
-// Sampling says which records a Log leaves out. The zero Sampling leaves out none.
-// Metrics and a Ring always have all.
-type Sampling struct {
-	// OK is of how many records of connections and sessions that went well one is
-	// written; 0 and 1: each. One went well without Trouble and without a failed attempt.
-	OK int
-	// Errors is how many records of one reason of one Service port are written within ten
-	// seconds, if they are Trouble; 0: any number. The others are one line at the end of
-	// that time, which tells how many there were.
-	Errors int
+// Share says which records of a Service port a Log writes: All, Errors, None, or N > 1 for
+// the Errors and one of N others. Metrics and a Ring always have all.
+type Share int32
+
+// The shares that are no number.
+const (
+	All    Share = 0
+	Errors Share = -1 // those with Trouble or a failed attempt
+	None   Share = -2
+)
+
+// sampler leaves out records of one Service port. It is safe for concurrent use.
+type sampler struct {
+	share atomic.Int32
+	fine  atomic.Uint32 // records that went well, while only some of them are written
 }
+
+func (s *sampler) wants(r *Record) bool {
+	switch share := Share(s.share.Load()); {
+	case share == All:
+		return true
+	case share == None:
+		return false
+	case !r.fine():
+		return true
+	default:
+		return share > 0 && (s.fine.Add(1)-1)%uint32(share) == 0
+	}
+}
+
+// SetShare says which of its records are logged.
+func (p *PortMetrics) SetShare(s Share) { p.sampler.share.Store(int32(s)) }
 
 // errorWindow is the time in which Sampling.Errors counts.
 const errorWindow = 10 * time.Second

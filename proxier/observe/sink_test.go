@@ -255,9 +255,9 @@ func (g *gated) Write(b []byte) (int, error) {
 func TestSampling(t *testing.T) {
 	var out bytes.Buffer
 	log := written(&out)
-	log.Sample(Sampling{OK: 10})
 	ring := NewRing(1000)
 	m := newMetrics(log, ring)
+	m.Port("shop", "cart", "", "tcp").SetShare(10)
 	o := New("node-a", log, m.Metrics, ring, nil)
 	storm(o, m, 100, OK)
 	storm(o, m, 7, ClientReset)
@@ -280,6 +280,23 @@ func TestSampling(t *testing.T) {
 	}
 }
 
+// What goes well may not be logged at all, nor anything of a Service.
+func TestShares(t *testing.T) {
+	for share, want := range map[Share]int{All: 107, 1: 107, 2: 57, Errors: 7, None: 0} {
+		var out bytes.Buffer
+		log := written(&out)
+		m := newMetrics(log, nil)
+		o := New("node-a", log, m.Metrics, nil, nil)
+		m.Port("shop", "cart", "", "tcp").SetShare(share)
+		storm(o, m, 100, OK)
+		storm(o, m, 7, ClientReset)
+		running(log)()
+		if n := strings.Count(out.String(), "\n"); n != want || int(log.Sampled()) != 107-want {
+			t.Errorf("%d: %d lines, %d left out, want %d lines", share, n, log.Sampled(), want)
+		}
+	}
+}
+
 // A storm of one error is a few lines and a summary, and does not hide another error, nor
 // that of another Service. After ten seconds it is told again.
 func TestStormOfOneError(t *testing.T) {
@@ -287,7 +304,7 @@ func TestStormOfOneError(t *testing.T) {
 		out := &gated{open: make(chan struct{})}
 		close(out.open)
 		log := written(out)
-		log.Sample(Sampling{Errors: 5})
+		log.LimitErrors(5)
 		m := newMetrics(log, nil)
 		o := New("node-a", log, m.Metrics, nil, nil)
 		stop := running(log)

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
@@ -21,7 +20,7 @@ type seenOptions struct {
 	logFile             string
 	logFileSize         int // MiB
 	logFiles            int
-	sampleOK            string
+	logConnections      string
 	maxErrors           int
 	ring                int
 	maxSeries           int
@@ -39,7 +38,7 @@ func (s *seenOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&s.logFile, "log-file", "", "`path` of a file for the records of connections and UDP sessions, as one JSON object a line; without one they go to stderr, as messages of usher itself always do")
 	f.IntVar(&s.logFileSize, "log-file-max-size", observe.FileSize>>20, "size in `MiB` at which the file becomes PATH.1 and another one is begun; 0 is any. Somebody else may move it too: that needs no signal")
 	f.IntVar(&s.logFiles, "log-file-max-files", observe.Files, "`number` of old files that are kept, as PATH.1 and so on")
-	f.StringVar(&s.sampleOK, "log-sample-ok", "1/1", "`share` of the records of connections that went well which is logged, as in 1/100. Of others all are, and metrics count all")
+	f.StringVar(&s.logConnections, "log-connections", "all", "which connections and UDP sessions have a line in the log: all, errors, off, or 1/N: one of N that went well, and all others. Metrics count all")
 	f.IntVar(&s.maxErrors, "log-max-errors", 100, "`number` of records of one reason of one port of a Service that are logged within 10 seconds; of others one line tells how many there were. 0 is any number")
 	f.IntVar(&s.ring, "ring-size", observe.DefaultRingSize, "`number` of the newest records that are kept in memory to be asked for; about 500 bytes each")
 	f.IntVar(&s.maxSeries, "metrics-max-series", 20000, "`number` of time series of Service ports, about: ports that come into use beyond it are counted together, as those of the namespace and Service _other. 0 is any number")
@@ -117,14 +116,9 @@ func (s *seenOptions) configureRecords(o *options, cfg *proxier.Config) error {
 			return o.fault(n.flag, strconv.Itoa(n.value), "want %d to %d", n.least, n.most)
 		}
 	}
-	of, ok := strings.CutPrefix(s.sampleOK, "1/")
-	n, err := strconv.Atoi(of)
-	if !ok || err != nil || n < 1 {
-		return o.fault("log-sample-ok", s.sampleOK, "want 1/N, as in 1/100")
-	}
-	cfg.Sampling = observe.Sampling{OK: n, Errors: s.maxErrors}
+	cfg.LogErrors = s.maxErrors
 	cfg.RingSize, cfg.MaxSeries = s.ring, s.maxSeries
-	return nil
+	return o.asAnnotated(cfg, said{"log-connections", "log", s.logConnections})
 }
 
 // checkBindAddress accepts IP:port, :port, and nothing at all.

@@ -235,9 +235,10 @@ var meanings = []struct {
 	{"--log-file=/var/log/usher/usher.log --log-file-max-size=7 --log-file-max-files=0", func(o *options, _ *proxier.Config) bool {
 		return o.seen.logFile == "/var/log/usher/usher.log" && o.seen.logFileSize == 7 && o.seen.logFiles == 0
 	}},
-	{"--log-sample-ok=1/100 --log-max-errors=0", func(_ *options, c *proxier.Config) bool { return c.Sampling == observe.Sampling{OK: 100} }},
+	{"--log-connections=1/100 --log-max-errors=0", func(_ *options, c *proxier.Config) bool { return c.Service.Log == 100 && c.LogErrors == 0 }},
+	{"--log-connections=errors", func(_ *options, c *proxier.Config) bool { return c.Service.Log == observe.Errors }},
 	{"", func(_ *options, c *proxier.Config) bool {
-		return c.Sampling == observe.Sampling{OK: 1, Errors: 100} && c.RingSize == 16384
+		return c.Service.Log == observe.All && c.LogErrors == 100 && c.RingSize == 16384
 	}},
 	{"--metrics-max-series=7", func(_ *options, c *proxier.Config) bool { return c.MaxSeries == 7 }},
 	{"--ring-size=1", func(_ *options, c *proxier.Config) bool { return c.RingSize == 1 }},
@@ -404,8 +405,8 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--log-format=xml", "--log-format=xml: want text or json"},
 		{"--log-file-max-size=-1", "--log-file-max-size=-1: want 0 to"},
 		{"--log-file-max-files=1001", "--log-file-max-files=1001: want 0 to 1000"},
-		{"--log-sample-ok=100", "--log-sample-ok=100: want 1/N, as in 1/100"},
-		{"--log-sample-ok=1/0", "--log-sample-ok=1/0: want 1/N"},
+		{"--log-connections=100", "--log-connections=100: want all, errors, off, or 1/N"},
+		{"--log-connections=1/0", "--log-connections=1/0: want all, errors, off, or 1/N"},
 		{"--log-max-errors=-1", "--log-max-errors=-1: want 0 to"},
 		{"--metrics-max-series=-1", "--metrics-max-series=-1: want 0 to 1000000000"},
 		{"--ring-size=0", "--ring-size=0: want 1 to 1048576"},

@@ -33,6 +33,8 @@ type Config struct {
 	Proxier proxier.Config
 	// Manifests are the paths that Services come from; empty: an API server.
 	Manifests []string
+	// LogFile is where records go; empty: to stderr.
+	LogFile string
 	// ServiceProxyName chooses the Services, as Config of package source has it.
 	ServiceProxyName string
 	// REST is how to reach the API server, nil with RESTError why that is unknown.
@@ -84,6 +86,7 @@ func Run(ctx context.Context, c Config) []Result {
 		{"refusals", refusals},
 		{"other servers", otherServers},
 		{"files", files},
+		{"log file", logFile},
 		{"ports", ports},
 		{"somaxconn", somaxconn},
 		{"conntrack", conntrack},

@@ -308,6 +308,34 @@ func TestFiles(t *testing.T) {
 	want(t, check(t, netns.New(t, "node"), usual(t)), "files", Fail, "700 may be open")
 }
 
+func TestLogFile(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there.log")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path  string
+		level Level
+		says  string
+	}{
+		{"", OK, "stderr"},
+		{there, OK, there},
+		{filepath.Join(dir, "new.log"), OK, "new.log"},
+		{dir, Fail, "it is a directory | make its directory"},
+		{filepath.Join(dir, "none", "usher.log"), Fail, "no such file or directory | make its directory"},
+		{filepath.Join(there, "usher.log"), Fail, "not a directory"},
+		{"/proc/sys/usher.log", Fail, "/proc/sys/usher.log: "}, // where even root may not
+	} {
+		r := logFile(t.Context(), &node{Config: Config{LogFile: c.path}})
+		r.Name = "log file"
+		want(t, map[string]Result{r.Name: r}, r.Name, c.level, c.says)
+	}
+	if list, err := os.ReadDir(dir); len(list) != 1 || err != nil {
+		t.Errorf("it has left something: %v, %v", list, err)
+	}
+}
+
 func TestConntrack(t *testing.T) {
 	for _, c := range []struct {
 		used, most int

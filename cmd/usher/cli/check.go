@@ -51,7 +51,7 @@ meant.`,
 		if err != nil {
 			return err
 		}
-		check := preflight.Config{Proxier: cfg, Manifests: o.source.manifests, ServiceProxyName: o.source.serviceProxyName, PolicyRouting: policyroute.Probe}
+		check := preflight.Config{Proxier: cfg, Manifests: o.source.manifests, ServiceProxyName: o.source.serviceProxyName, LogFile: o.seen.logFile, PolicyRouting: policyroute.Probe}
 		if len(check.Manifests) == 0 {
 			check.REST, check.RESTError = source.RESTConfig(o.source.kubeconfig, o.source.master)
 		}

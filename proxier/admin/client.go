@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -30,6 +32,41 @@ func Post(ctx context.Context, socket, path string, query url.Values, answer any
 func ask(ctx context.Context, method, socket, path string, query url.Values, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	return request(ctx, method, socket, path, query, func(body io.Reader) error {
+		if err := json.NewDecoder(body).Decode(answer); err != nil {
+			return fmt.Errorf("the answer of usher at %s: %w", socket, err)
+		}
+		return nil
+	})
+}
+
+// lineBytes is how long a line of a stream may be.
+const lineBytes = 1 << 20
+
+// Stream asks as Get or Post does, by the method, for an answer of many lines, and calls
+// each with every line as it comes, until usher ends the answer, each returns an error,
+// which is returned, or ctx ends. The line is valid until each returns.
+func Stream(ctx context.Context, socket, method, path string, query url.Values, each func(line []byte) error) error {
+	return request(ctx, method, socket, path, query, func(body io.Reader) error {
+		lines := bufio.NewScanner(body)
+		lines.Buffer(nil, lineBytes)
+		for lines.Scan() {
+			if len(lines.Bytes()) == 0 {
+				continue
+			}
+			if err := each(lines.Bytes()); err != nil {
+				return err
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return fmt.Errorf("%w: its answer at %s has broken off: %w", ErrUnreachable, socket, err)
+		}
+		return nil
+	})
+}
+
+// request has read read the answer, if it is one.
+func request(ctx context.Context, method, socket, path string, query url.Values, read func(io.Reader) error) error {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
@@ -44,18 +81,14 @@ func ask(ctx context.Context, method, socket, path string, query url.Values, ans
 		return unreachable(socket, err)
 	}
 	defer response.Body.Close()
-	body := json.NewDecoder(response.Body)
 	if response.StatusCode != http.StatusOK {
 		e := &Error{Status: response.StatusCode}
-		if err := body.Decode(e); err != nil || e.Message == "" {
+		if err := json.NewDecoder(response.Body).Decode(e); err != nil || e.Message == "" {
 			e.Message = fmt.Sprintf("%s: %s", socket, response.Status)
 		}
 		return e
 	}
-	if err := body.Decode(answer); err != nil {
-		return fmt.Errorf("the answer of usher at %s: %w", socket, err)
-	}
-	return nil
+	return read(response.Body)
 }
 
 // unreachable says what to do about it.

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/url"
 	"path/filepath"
 	"reflect"
@@ -52,19 +54,33 @@ func asked(t *testing.T, args ...string) (out, messages string, code int) {
 // saidOfEndpoints is what usher get endpoints says.
 func saidOfEndpoints(t *testing.T, args ...string) (out, messages string, code int) {
 	t.Helper()
-	var o, m strings.Builder
-	root := newRoot(nil)
-	root.SetOut(&o)
-	root.SetErr(&m)
-	root.SetArgs(append([]string{"get", "endpoints"}, args...))
-	if err := root.ExecuteContext(t.Context()); err != nil {
-		m.WriteString(err.Error())
+	return saidOf(t, append([]string{"get", "endpoints"}, args...)...)
+}
+
+// saidOf is what a command says, and its exit code.
+func saidOf(t *testing.T, args ...string) (out, messages string, code int) {
+	t.Helper()
+	out, messages, err := executed(t, args)
+	if err != nil {
+		messages += err.Error()
 		code = exitCode(err)
 		if isUsage(err) {
 			code = exitUsage
 		}
 	}
-	return o.String(), m.String(), code
+	return out, messages, code
+}
+
+// executedUntil is what a command prints that is asked to stop when ctx ends.
+func executedUntil(t *testing.T, ctx context.Context, args ...string) (out string, err error) {
+	t.Helper()
+	root := newRoot(nil)
+	var stdout strings.Builder
+	root.SetOut(&stdout)
+	root.SetErr(io.Discard)
+	root.SetArgs(args)
+	err = root.ExecuteContext(ctx)
+	return stdout.String(), err
 }
 
 func TestGetEndpoints(t *testing.T) {
@@ -90,10 +106,10 @@ SERVICE                PORT     FAMILY   ENDPOINT       POD      SETS      STATE
 kube-system/kube-dns   53/udp   IPv6     [fd00::1]:53   <none>   cluster   in      <unknown>   ready, nothing speaks against it
 `},
 		{args: "nothing -o json", code: exitNotFound, messages: "no Service nothing"},
-		{args: "-n other", messages: "No Services are served.\n"},
-		{args: "-n other -o yaml", messages: "No Services are served.\n", out: "\n[]\n"},
+		{args: "-n other", messages: "No resources found in other namespace.\n"},
+		{args: "-n other -o yaml", out: "\n[]\n"},
 		{args: "web -A", code: exitUsage, messages: "give names, or --all, not both"},
-		{args: "web -o xml", code: exitUsage, messages: "--output=xml: want table, wide, json or yaml"},
+		{args: "web -o xml", code: exitUsage, messages: "--output=xml: want table, wide, json, yaml, name or jsonpath=TEMPLATE"},
 		{args: "/web", code: exitUsage, messages: `"/web": want SERVICE or NAMESPACE/SERVICE`},
 		{args: "web --nonsense", code: exitUsage, messages: "unknown flag: --nonsense"},
 	} {

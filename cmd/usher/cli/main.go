@@ -50,7 +50,7 @@ func run(args []string, own Policies) int {
 	defer stop()
 
 	root := newRoot(own)
-	root.SetArgs(args)
+	root.SetArgs(calledAs(root, os.Args[0], args))
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return 0 // done, or asked to stop before it had begun
@@ -80,8 +80,7 @@ Try "usher demo": it needs no cluster and no privileges.`,
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(own), newGet(), newStatus(), newRules(), newCheck(own), newConfig(own), newDemo(), newCleanup(), newVersion())
+	root.AddCommand(newRun(own), newGet(), newDescribe(), newObserve(), newTop(), newStatus(), newRules(), newCheck(own), newConfig(own), newDemo(), newCleanup(), newVersion())
 	return root
 }
 

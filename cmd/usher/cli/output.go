@@ -40,3 +40,10 @@ func printableLines(text string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+func orNone(cell string) string {
+	if cell == "" {
+		return "<none>"
+	}
+	return cell
+}

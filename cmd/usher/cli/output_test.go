@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"reflect"
@@ -35,21 +36,64 @@ func clean(t *testing.T, what, text string) {
 // commanded is what a command prints that asks a usher which tells these things.
 func commanded(t *testing.T, views map[string]any, args ...string) (out, messages string) {
 	t.Helper()
-	shown := map[string]admin.View{}
-	for path, told := range views {
-		shown[path] = admin.View{Parameters: []string{"namespace", "service"}, Show: func(url.Values) (any, error) {
-			err, failed := told.(error)
-			if failed {
-				return nil, err
-			}
-			return told, nil
-		}}
-	}
-	out, messages, err := executed(t, append(args, "--admin-socket="+adminSocket(t, shown, nil)))
+	out, messages, err := executed(t, append(args, "--admin-socket="+telling(t, views)))
 	if err != nil {
 		messages += complaint(err)
 	}
 	return out, messages
+}
+
+// telling is the socket of a usher that tells these things, whatever it is asked for by
+// any parameter. Of /v1/flows it tells a []admin.Flow as lines.
+func telling(t *testing.T, views map[string]any) string {
+	t.Helper()
+	shown := map[string]admin.View{}
+	for path, told := range views {
+		shown[path] = admin.View{
+			Parameters: []string{"namespace", "service", "pod", "client", "limit", "id"},
+			Show: func(url.Values) (any, error) {
+				err, failed := told.(error)
+				if failed {
+					return nil, err
+				}
+				return told, nil
+			}}
+	}
+	flows, _ := views["/v1/flows"].([]admin.Flow)
+	return streamSocket(t, shown, func(w http.ResponseWriter, _ *http.Request) {
+		for _, f := range flows {
+			json.NewEncoder(w).Encode(f)
+		}
+	})
+}
+
+// streamSocket is that of a usher which shows these things, and answers /v1/flows so.
+func streamSocket(t *testing.T, views map[string]admin.View, flows http.HandlerFunc) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "usher.sock")
+	t.Cleanup(streamAt(t, socket, views, flows))
+	return socket
+}
+
+// streamAt does so at a socket until stop is called.
+func streamAt(t *testing.T, socket string, views map[string]admin.View, flows http.HandlerFunc) (stop func()) {
+	t.Helper()
+	l, err := admin.Listen(t.Context(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := admin.Server(views, nil)
+	others := server.Handler
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/flows" {
+			flows(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
+	ended := make(chan struct{})
+	go func() { defer close(ended); server.Serve(l) }()
+	return func() { server.Close(); <-ended }
 }
 
 // adminSocket is that of a usher which shows and does these things, while the test lasts.
@@ -91,14 +135,36 @@ func TestNastyNames(t *testing.T) {
 		}}
 		views := map[string]any{
 			"/v1/endpoints":  ports,
-			"/v1/status":     admin.Status{Version: name, Node: name, Capture: name, CaptureWhy: name, Families: []string{name}, Ready: true},
+			"/v1/status":     admin.Status{Version: name, Node: name, Capture: name, CaptureWhy: name, Families: []string{name}, Ready: true, Source: name, Watch: []admin.Watch{{Resource: name}}, Rules: admin.Rules{Failing: name}, Recent: []admin.ReasonCount{{Reason: name, Code: name, Side: name, Text: name, Count: 1}}},
 			"/v1/rules":      []admin.CapturedBy{{Family: "IPv4", Text: "-A USHER -m comment --comment " + name + "\nCOMMIT\n"}},
 			"/v1/rules/diff": []admin.RuleDifference{{Family: "IPv4", Text: name}},
+			"/v1/attention":  []admin.Attention{{Severity: name, Kind: name, Namespace: name, Name: name, Port: name, Reason: name, Message: name}},
+			"/v1/services": []admin.Service{{Namespace: name, Name: name, Type: name, Labels: map[string]string{name: name}, Addresses: []string{name}, External: []string{name},
+				Ports: []admin.Port{{Name: name, Protocol: name, Balancer: name, Families: []admin.Family{{Family: name, Answer: name}}}}}},
+			"/v1/connections": admin.Connections{Connections: []admin.Connection{{ID: name, State: name, Namespace: name, Service: name, PortName: name, Client: name, ClientKind: name,
+				VIP: name, VIPKind: name, Listener: name, Set: name, Balancer: name, Endpoint: name, Pod: name, Node: name, Zone: name, Source: name, Closed: name,
+				Attempts: []admin.Attempt{{Endpoint: name, Pod: name, Result: name, Errno: name}}, TCPClient: &admin.TCPInfo{State: name}}}},
+			"/v1/sessions":  admin.Sessions{Sessions: []admin.Session{{Namespace: name, Service: name, PortName: name, Client: name, VIP: name, Endpoint: name, Pod: name, Node: name}}},
+			"/v1/listeners": []admin.Listener{{Namespace: name, Service: name, PortName: name, Protocol: name, Address: name, Answer: name, Set: name, Frontends: []string{name}}},
+			"/v1/traffic":   admin.TrafficNow{Ports: []admin.PortTraffic{{Namespace: name, Service: name, PortName: name, Protocol: name}}},
+			"/v1/map":       admin.Talk{Edges: []admin.Edge{{Client: name, ClientPod: name, Namespace: name, Service: name, Endpoint: name, Pod: name}}},
+			"/v1/flows": []admin.Flow{{ID: "1-1", Message: name, Namespace: name, Service: name, PortName: name, ClientIP: name, VIP: name, VIPKind: name, BackendIP: name, BackendPod: name, BackendNode: name,
+				Protocol: name, Reason: name, Code: name, Side: name, Phase: name, Errno: name, Attempts: []admin.FlowAttempt{{Backend: name, Pod: name, Result: name, Errno: name}}, ClientClose: name, SentClient: name}},
 		}
 		for _, args := range []string{
 			"get endpoints -A", "get endpoints -A -o wide", "get endpoints -A -o json", "get endpoints -A -o yaml",
+			"get endpoints -A -o jsonpath={.items[0].service}.", "get endpoints -A -o name",
+			"get services -A", "get services -A -o wide", "get connections -A -o wide", "get connections -A -o name", "get sessions -A -o wide", "get listeners -A", "get rules",
+			"describe service a/b", "describe connection x", "observe", "observe -o wide", "observe -o dict", "observe -o json", "observe --color=never",
+			"top --once", "top --once endpoints", "top --once clients", "top --once clients -o json",
 			"status", "status -o json", "status -o yaml", "rules print", "rules diff",
 		} {
+			if strings.HasPrefix(args, "top") {
+				if name != nastyNames[0] {
+					continue // as it takes its time
+				}
+				args += " --interval=200ms"
+			}
 			out, messages := commanded(t, views, strings.Fields(args)...)
 			clean(t, args, out)
 			clean(t, args, messages)
@@ -106,9 +172,9 @@ func TestNastyNames(t *testing.T) {
 				t.Errorf("%s prints nothing: %s", args, messages)
 			}
 			switch {
-			case strings.HasPrefix(args, "get") && strings.HasSuffix(args, "json"):
+			case args == "get endpoints -A -o json":
 				readBack(t, args, out, json.Unmarshal, ports)
-			case strings.HasPrefix(args, "get") && strings.HasSuffix(args, "yaml"):
+			case args == "get endpoints -A -o yaml":
 				readBack(t, args, out, func(b []byte, to any) error { return yaml.Unmarshal(b, to) }, ports)
 			}
 		}

@@ -15,8 +15,10 @@ func newRules() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules",
 		Short: "Show, compare and repair what usher has in the kernel to capture traffic",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `rules is about what the usher on this node has in the kernel, so that traffic to Services
+comes to it. usher get rules lists it as a table.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newRulesPrint(), newRulesDiff(), newRulesRepair())
 	return cmd
@@ -26,7 +28,7 @@ func newRules() *cobra.Command {
 var errDifferent = errors.New("the kernel is not as usher wants it; usher mends that by itself, at the latest at the next --sync-period, or at once by usher rules repair")
 
 func newRulesPrint() *cobra.Command {
-	return asking("print", "Print what usher wants to have in the kernel",
+	return withExample("  usher rules print | grep 10.96.0.10", asking("print", "Print what usher wants to have in the kernel",
 		`print prints what the usher on this node wants to have in the kernel: as iptables-save
 prints it, or, with --capture=bind, as ip rule and ip route print it.`,
 		func(cmd *cobra.Command, socket string) error {
@@ -38,11 +40,11 @@ prints it, or, with --capture=bind, as ip rule and ip route print it.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "# %s\n%s", w.Family, printableLines(w.Text))
 			}
 			return nil
-		})
+		}))
 }
 
 func newRulesDiff() *cobra.Command {
-	return asking("diff", "Compare what usher wants with what the kernel has",
+	return withExample("  usher rules diff || usher rules repair", asking("diff", "Compare what usher wants with what the kernel has",
 		`diff prints what in the kernel is not as the usher on this node wants it, one line
 each, and nothing if everything is. The exit code then is 1.`,
 		func(cmd *cobra.Command, socket string) error {
@@ -55,11 +57,11 @@ each, and nothing if everything is. The exit code then is 1.`,
 				return errDifferent
 			}
 			return nil
-		})
+		}))
 }
 
 func newRulesRepair() *cobra.Command {
-	return asking("repair", "Write what is missing in the kernel, and remove what is too much",
+	return withExample("  usher rules repair", asking("repair", "Write what is missing in the kernel, and remove what is too much",
 		`repair has the usher on this node compare everything with the kernel, and mend what
 is not as it should be. It prints what that was. usher does the same by itself at every
 --sync-period, and with iptables within a second of a change. Only root may ask for it.`,
@@ -77,13 +79,18 @@ is not as it should be. It prints what that was. usher does the same by itself a
 				fmt.Fprintln(cmd.ErrOrStderr(), "Everything is as it should be.")
 			}
 			return nil
-		})
+		}))
 }
 
 func printDifferences(cmd *cobra.Command, what string, list []admin.RuleDifference) {
 	for _, d := range list {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s%s: %s\n", what, d.Family, observe.Printable(d.Text))
 	}
+}
+
+func withExample(example string, cmd *cobra.Command) *cobra.Command {
+	cmd.Example = example
+	return cmd
 }
 
 // asking is a command that asks the usher which runs on this node.

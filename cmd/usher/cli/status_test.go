@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"encoding/json"
+	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-proxy/usher/proxier/admin"
 )
@@ -40,5 +44,54 @@ UDP SESSIONS    4
 	}
 	if _, err = statusOf(t, s, "-o", "xml"); !isUsage(err) {
 		t.Errorf("xml: %v", err)
+	}
+}
+
+// A status is degraded when something is wrong now, and says what in one screen.
+func TestDegradedStatus(t *testing.T) {
+	written := time.Now().Add(-time.Minute)
+	well := admin.Status{Version: "v1", Node: "node-1", Started: time.Now().Add(-50 * time.Hour), Ready: true, Source: "manifests", Rules: admin.Rules{Written: &written},
+		Files: admin.Gauge{Used: 10, Limit: 1000}, Ring: admin.Ring{Held: 5, Size: 10, Lost: 1}, Log: admin.Log{Dropped: 2}, RecentSeconds: 300,
+		Recent: []admin.ReasonCount{{Reason: "backend_refused", Code: "SC", Side: "backend", Text: "the endpoint refused", Count: 7, Trouble: 6}}}
+	failing := well
+	failing.Rules.Failing = "iptables-restore: no room"
+	some := func(severity string, n int) []admin.Attention {
+		return slices.Repeat([]admin.Attention{{Severity: severity, Kind: "Service", Namespace: "shop", Name: "web", Reason: "NoEndpoints", Message: "none is ready"}}, n)
+	}
+	for _, c := range []struct {
+		about     string
+		status    admin.Status
+		attention []admin.Attention
+		fails     error
+		says      []string
+	}{
+		{"all is well", well, nil, nil, []string{"STATE           serving\n", "UP FOR          2d2h\n", "OBJECTS         manifests\n", "RULES           written 60s ago\n",
+			"OPEN FILES      10 of 1000 (1%)\n", "5 of 10 held; lost: 1 by followers, 2 by the log\n", "ENDED IN THE LAST 5M:", "7       6         backend_refused   SC     backend   the endpoint refused\n"}},
+		{"a warning is no fault", well, some("warning", 1), nil, []string{"serving\n", "ATTENTION (1):\n  warning   Service shop/web   NoEndpoints   none is ready\n"}},
+		{"rules fail", failing, nil, errDegraded, []string{"degraded: rules cannot be written: iptables-restore: no room\n"}},
+		{"clients miss something", well, some("error", 12), errDegraded, []string{"degraded: clients miss something now (12)\n", "ATTENTION (12):\n", "  and 2 more"}},
+	} {
+		socket := telling(t, map[string]any{"/v1/status": c.status, "/v1/attention": c.attention})
+		out, _, err := executed(t, []string{"status", "--admin-socket=" + socket})
+		if !errors.Is(err, c.fails) {
+			t.Errorf("%s: it fails with %v, want %v", c.about, err, c.fails)
+		}
+		for _, want := range c.says {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: it does not say %q:\n%s", c.about, want, out)
+			}
+		}
+		if n := strings.Count(out, "NoEndpoints"); n > shownAttention {
+			t.Errorf("%s: it tells %d that want attention", c.about, n)
+		}
+	}
+}
+
+func TestStatusForPrograms(t *testing.T) {
+	views := map[string]any{"/v1/status": admin.Status{Ready: true}, "/v1/attention": []admin.Attention{{Severity: "warning", Reason: "FewFiles"}}}
+	out, _, err := executed(t, []string{"status", "-o", "json", "--admin-socket=" + telling(t, views)})
+	var got fullStatus
+	if json.Unmarshal([]byte(out), &got) != nil || err != nil || got.State != "serving" || len(got.Attention) != 1 || got.Attention[0].Reason != "FewFiles" {
+		t.Errorf("it says, with %v, %s", err, out)
 	}
 }

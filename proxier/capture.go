@@ -34,6 +34,9 @@ type capture interface {
 	expected() []admin.CapturedBy
 	// differences is what of that is not there, and what is there beyond it.
 	differences(ctx context.Context) ([]admin.RuleDifference, error)
+	// trail is what leads clients that dial vip, by a frontend of the listener, to the
+	// socket of a Set, if they are of that kind.
+	trail(ctx context.Context, l *listener, f Frontend, vip netip.AddrPort, set Set, from clientKind) (trail, error)
 	// rules counts the iptables rules of a family, by table.
 	rules(Family) map[string]int
 	// redirected are those ports of ours that datagrams to a frontend of the listener are
@@ -51,3 +54,7 @@ type capture interface {
 	// remove takes everything out of the kernel that apply has put there.
 	remove(ctx context.Context) error
 }
+
+// trail is what is to be in the kernel for a client to arrive, as its own programs print
+// it, and what of that is not there. Without lines, nothing is needed.
+type trail struct{ lines, missing []string }

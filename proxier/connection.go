@@ -33,11 +33,16 @@ type connection struct {
 	noted      bool // the record has that attempt
 	settled    bool // what is to be said of the endpoint's health was said
 
-	aborted observe.Word // why it was aborted, empty if it was not
-	there   bool         // it is connected to the record's endpoint
-	mu      sync.Mutex   // of all around it
-	phase   *phase       // in which it may have to wait, nil in others
-	relay   *relay.Relay // once both sides were connected
+	traced *traced // nil: nobody traces it
+
+	aborted  observe.Word // why it was aborted, empty if it was not
+	there    bool         // it is connected to the record's endpoint
+	admitted bool         // the record tells what the client has dialled
+	waiting  bool         // for its turn, at a limit
+	over     bool         // the metrics have what it has moved, or will at once
+	mu       sync.Mutex   // of all around it, and for changes of the record's attempts
+	phase    *phase       // in which it may have to wait, nil in others
+	relay    *relay.Relay // once both sides were connected
 }
 
 // set are the endpoints to choose from.
@@ -88,17 +93,18 @@ func (c *connection) admit() (observe.Reason, error) {
 		return observe.DirectAccess, err
 	}
 	r.VIP = vip
-	frontend, ok := current.frontend(vip)
+	arrived, ok := current.arrive(r.Client.Addr(), client, vip)
 	if !ok {
 		return observe.DirectAccess, nil
 	}
-	r.VIPKind = observe.WordOf(frontend.Kind)
+	r.VIPKind = observe.WordOf(arrived.frontend.Kind)
 	if r.Set == 0 {
-		r.Set = observe.WordOf(frontend.Policy.set(client.here()))
+		r.Set = observe.WordOf(arrived.set)
 	}
-	c.keepSource = frontend.promisesSource()
+	c.keepSource = arrived.frontend.promisesSource()
 	r.Eligible = int32(len(port.eligible(c.set()).Endpoints))
-	if !port.admits(r.Client.Addr(), frontend) {
+	c.traceArrived()
+	if !arrived.admitted {
 		return observe.SourceDenied, nil
 	}
 	return observe.OK, nil
@@ -108,6 +114,7 @@ func (c *connection) admit() (observe.Reason, error) {
 func (c *connection) enter(ctx context.Context) (err error) {
 	defer c.waits()()
 	c.visit, err = c.shared.gate.Enter(ctx, c.record.Client.Addr())
+	c.traceLimits(err)
 	return err
 }
 
@@ -117,7 +124,9 @@ func (c *connection) waits() (noMore func()) {
 		return func() {}
 	}
 	start, counted := time.Now(), c.shared.metrics.Waits()
+	c.setWaiting(true)
 	return func() {
+		c.setWaiting(false)
 		c.record.Waited += time.Since(start)
 		counted()
 	}
@@ -147,6 +156,7 @@ func (c *connection) announce(found dial.Result) error {
 		return nil
 	}
 	err := announce(found.Conn, version, c.record.Client, c.record.VIP)
+	c.traceAnnounced(version, err)
 	if err != nil {
 		found.Conn.Close()
 		c.take(found)
@@ -178,6 +188,7 @@ func (c *connection) Answered(took time.Duration) {
 			c.relay.Abort(observe.InternalError)
 		}
 	}()
+	c.traceReply(took)
 	c.isWell()
 	if c.use.answered != nil {
 		c.use.answered(c.record.Connect + took)
@@ -204,6 +215,7 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 			c.relay.GiveUp()
 		}
 	}()
+	c.traceReplayed(early)
 	c.noteAttempt(observe.BackendResetEarly, observe.ErrnoName(early))
 	c.health.Report(c.record.Backend().Addr, early)
 	c.setRelay(c.relay, false) // an endpoint that has crashed may leave
@@ -291,7 +303,9 @@ func (c *connection) refuse(reason observe.Reason, err error) {
 // end is called when both sockets are closed, and tells the record.
 func (c *connection) end() {
 	c.visit.Leave()
+	c.setOver()
 	c.observer.Closed(c.shared.metrics, c.record)
+	c.traceClosed()
 	c.active.Add(-1)
 	c.connections.remove(c) // last: who waits for it then finds nothing left
 }
@@ -330,7 +344,7 @@ func (c *connection) abortReason() observe.Reason {
 func (c *connection) setPhase(p *phase) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.phase = p
+	c.phase, c.admitted = p, true
 	return c.aborted == 0
 }
 

@@ -79,6 +79,17 @@ func (c *connections) of(l *listener) []*connection {
 	return slices.Collect(maps.Keys(c.live[l]))
 }
 
+// all are those of all listeners, in no particular order.
+func (c *connections) all() []*connection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]*connection, 0, c.n)
+	for _, of := range c.live {
+		all = slices.AppendSeq(all, maps.Keys(of))
+	}
+	return all
+}
+
 // drain waits until no connection is left, or ctx is done; those left then are
 // aborted. Nothing may be added any more.
 func (c *connections) drain(ctx context.Context) (aborted int) {
@@ -106,12 +117,7 @@ func (c *connections) empty() <-chan struct{} {
 }
 
 func (c *connections) abort(reason observe.Reason) int {
-	c.mu.Lock()
-	var all []*connection
-	for _, of := range c.live {
-		all = slices.AppendSeq(all, maps.Keys(of))
-	}
-	c.mu.Unlock()
+	all := c.all()
 	for _, one := range all { // which removes itself
 		one.abort(reason)
 	}

@@ -31,6 +31,7 @@ type facts struct {
 	defaults      *annotation.Settings // of Services that do not say otherwise
 	policies      []string             // names of all balancer policies
 	forbidden     []string             // annotations without effect, without their prefix
+	drained       overrides            // what somebody on this node keeps from the choice
 }
 
 // desired is the desired state, of one Service while it is being computed and then

@@ -19,7 +19,9 @@ import (
 type endpoint struct {
 	balancer.Endpoint
 	ready, serving, terminating bool
-	zones, nodes                []string // for whom it is hinted
+	zones, nodes                []string  // for whom it is hinted
+	drained                     *override // that takes it out of the choice; nil: none
+	stays                       bool      // drained, but ready as Kubernetes has it
 }
 
 // leaving says whether it is on its way out and still serves.
@@ -102,7 +104,7 @@ func (p *Port) setStaying(all map[netip.AddrPort]endpoint) {
 	for addr, e := range all {
 		switch {
 		case e.terminating:
-		case e.ready || p.Settings.Drain.Unready == annotation.UnreadyKeep:
+		case e.ready || e.stays || p.Settings.Drain.Unready == annotation.UnreadyKeep:
 			p.Staying = append(p.Staying, addr)
 		default:
 			p.Unready = append(p.Unready, addr)
@@ -201,6 +203,7 @@ func (d *desired) addEndpoint(p *Port, from discoveryv1.Endpoint, port uint16, c
 			e.nodes = append(e.nodes, n.Name)
 		}
 	}
+	e.drain(d.drained.of(serviceName{p.Namespace, p.Name}, addr, e.Pod))
 	if other, taken := c.all[addr]; !taken || e.rank() > other.rank() {
 		c.all[addr] = e
 	}

@@ -45,6 +45,7 @@ type dataPath struct {
 	era          era                    // of the reconcile loop
 	event        func(about source.Ref, reason, message string)
 	wake         func() // the reconcile loop
+	tracer       tracer
 }
 
 // listener serves one Port on one or more sockets. The reconcile loop owns it
@@ -293,6 +294,7 @@ func (l *listener) accept(client *tcp.Conn, peer netip.AddrPort, set Set) guest 
 	c.record.Client, c.record.Set = peer, observe.WordOf(set)
 	c.record.ServiceActive = int32(l.active.Add(1))
 	c.record.GlobalActive = int32(l.connections.add(c))
+	c.traceAccepted()
 	return c
 }
 

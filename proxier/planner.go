@@ -117,12 +117,14 @@ func (m *planner) markStale(p *plan) {
 }
 
 // learn takes the facts. The addresses of the node and the ports that it listens on
-// come and go all the time, and matter only to those who would dial them; after any
-// other change everything is computed anew.
+// come and go all the time, and matter only to those who would dial them, as endpoints
+// that are drained do to their Services; after any other change everything is computed anew.
 func (m *planner) learn(f facts) *moved {
 	moved := &moved{now: f.local, exact: map[netip.AddrPort]bool{}, addresses: difference(m.facts.local, f.local), ports: difference(m.facts.own, f.own)}
 	before, now := m.facts, f
 	before.local, before.own, now.local, now.own = nil, nil, nil, nil
+	m.override(before.drained, now.drained)
+	before.drained, now.drained = nil, nil
 	m.facts = f
 	if !reflect.DeepEqual(before, now) {
 		for _, p := range m.plans {

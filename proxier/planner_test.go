@@ -98,6 +98,9 @@ func (c *chaos) slice() *discoveryv1.EndpointSlice {
 			Conditions: conditions(c.chance(70), c.chance(70), c.chance(30)), NodeName: &node, Zone: &zone,
 		}
 		if c.chance(50) {
+			e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: c.one("pod-1", "pod-2")}
+		}
+		if c.chance(50) {
 			e.Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: c.one("zone-a", "zone-b")}}}
 		}
 		s.Endpoints = append(s.Endpoints, e)
@@ -138,9 +141,11 @@ func (c *chaos) change() string {
 	case n < 91:
 		c.facts.local = toggled(c.facts.local, netip.MustParseAddr(c.one("192.0.2.7", "10.0.0.1", "10.0.0.2")))
 		return "an address of the node"
-	case n < 96:
+	case n < 93:
 		c.facts.own = toggled(c.facts.own, uint16(c.number()))
 		return "a port of our own"
+	case n < 96:
+		return "drained: " + c.drain()
 	case n < 97:
 		c.facts.zone = c.one("zone-a", "zone-b", "")
 		return "the zone"
@@ -149,6 +154,24 @@ func (c *chaos) change() string {
 		return "the node's address"
 	}
 	return "nothing"
+}
+
+// drain drains something, or lets it be used again.
+func (c *chaos) drain() string {
+	t := target{service: serviceName{c.one("", "a", "b"), ""}, pod: c.one("a/pod-1", "b/pod-1", "a/pod-2")}
+	if t.service.namespace != "" && c.chance(50) {
+		t.service.name = c.name()
+	}
+	if c.chance(70) {
+		t.pod, t.addr, t.port = "", netip.MustParseAddr(c.one("10.0.0.1", "10.0.0.2", "192.0.2.7", "fd00::9")), uint16(c.number())*uint16(c.IntN(2))
+	}
+	is := func(o override) bool { return o.target == t }
+	if slices.ContainsFunc(c.facts.drained, is) {
+		c.facts.drained = slices.DeleteFunc(slices.Clone(c.facts.drained), is)
+	} else {
+		c.facts.drained = append(slices.Clone(c.facts.drained), override{target: t, tenant: c.one("", "", "a/pod-1")})
+	}
+	return t.String()
 }
 
 // oneOf chooses a key, "" if there is none.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/health"
 	"github.com/usher-proxy/usher/proxier/limit"
@@ -50,6 +51,7 @@ type Proxier struct {
 	flowsTo    datagrams       // of the last pass
 	stray      []Problem       // the same
 	shared     map[ServicePort]*sharedPort
+	overrides  overrides     // what somebody on this node has drained
 	unused     []*socket     // of no use, but rules may still lead to them
 	draining   []*listener   // closed, but with connections left
 	woken      chan struct{} // receives when there is something to do that no object tells
@@ -57,8 +59,18 @@ type Proxier struct {
 	asked      chan func()   // what the loop is to do for others between two passes
 	loopEnded  chan struct{} // closed when the loop does nothing any more
 	drifted    bool          // somebody has changed what the capture has in the kernel
+	rulesNow   admin.Rules   // as the last pass has left them
+	problems   []Problem     // of the last pass
 	ready      chan struct{} // closed after the first successful pass
 	seen       atomic.Pointer[seen]
+
+	// For those who ask.
+	started       time.Time
+	foreign       atomic.Uint64 // writes of others that were mended
+	told          toldBytes
+	drops         dropping
+	podsByAddress podIndex
+	lines         observe.Lines // for those who follow
 }
 
 // New checks that the configuration can work on this machine, and changes
@@ -75,7 +87,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		return nil, err
 	}
 	p := &Proxier{
-		cfg: cfg, node: node,
+		cfg: cfg, node: node, started: time.Now(),
 		records:   observe.NewLog(cmp.Or(cfg.RecordLog, cfg.Log)),
 		recent:    observe.NewRing(cmp.Or(cfg.RingSize, observe.DefaultRingSize)),
 		reporter:  reporter{log: cfg.Log, event: cfg.Source.Event},
@@ -257,6 +269,7 @@ func (p *Proxier) loop(ctx context.Context) {
 		if verify && p.drifted {
 			p.drifted = false
 			p.metrics.foreign.Inc()
+			p.foreign.Add(1)
 			quiet = time.Now().Add(driftPause * time.Since(start))
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,7 +41,8 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	failed := p.data.capture.apply(ctx, p.serving, node, verify)
 	settled := p.flows.forget(p.datagrams(p.serving, node, change.datagrams), node.addresses.all(), failed)
 	closed := p.settle(change, failed)
-	p.seen.Store(&seen{d, p.serving})
+	p.noteRules(failed)
+	p.show(d, objects, p.problems)
 	p.wakeAfter(sooner(change.next, p.drainGone()))
 	if change.touched || closed {
 		p.own, p.sockets = p.data.capture.own(), countSockets(p.serving)
@@ -53,6 +55,8 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 		p.stray = p.strayPods(p.ports.last, node)
 	}
 	problems := slices.Concat(d.problems, change.problems, p.stray, p.syncChecks(d.checks, node), p.failures(failed), p.source.problems(p.cfg.NodeName))
+	p.problems = problems
+	p.show(d, objects, problems)
 	if ctx.Err() == nil {
 		p.reporter.report(problems)
 	}
@@ -292,6 +296,7 @@ func (p *Proxier) facts(node *nodeState) facts {
 		local: node.addresses.all(), own: p.own,
 		allowExternal: p.cfg.AllowExternalIPs, loopbackAllow: p.cfg.AllowLoopbackEndpoints,
 		defaults: &p.cfg.Service, policies: p.cfg.policyNames(), forbidden: p.cfg.IgnoreAnnotations,
+		drained: p.overrides,
 	}
 }
 
@@ -303,6 +308,21 @@ func (p *Proxier) failures(failed map[Family]error) (problems []Problem) {
 			fmt.Sprintf("%s: cannot write the capture; what was there before may still be in force, trying again: %v", family, err)})
 	}
 	return problems
+}
+
+// noteRules keeps how the writing of the capture went.
+func (p *Proxier) noteRules(failed map[Family]error) {
+	p.rulesNow.Failing = ""
+	if len(failed) == 0 {
+		p.rulesNow.Written = new(time.Now())
+		return
+	}
+	var why []string
+	for _, problem := range p.failures(failed) {
+		why = append(why, problem.Message)
+	}
+	slices.Sort(why)
+	p.rulesNow.Failing = strings.Join(why, "; ")
 }
 
 // written are the families that the capture has not failed for.

@@ -38,6 +38,7 @@ func (c *connection) search(ctx context.Context, tried []netip.AddrPort) (dial.R
 		Poller: c.client.Poller(), Picker: c.picker, From: c.sourceOf, Report: c.report,
 		Budget: c.shared.retries, Exclude: tried,
 	}
+	c.traceSearch(&call)
 	var kept place
 	defer kept.giveBack() // a policy may panic
 	for {
@@ -137,7 +138,7 @@ func (c *connection) noteSearch(found dial.Result) {
 	if found.Conn != nil {
 		failed = failed[:len(failed)-1]
 	}
-	r.Attempts = append(r.Attempts, failed...)
+	c.addAttempts(failed...)
 	if found.Affinity != balancer.AffinityNone && (r.Affinity == 0 || r.Affinity == observe.WordOf(balancer.AffinityHit)) {
 		r.Affinity = observe.WordOf(found.Affinity)
 	}
@@ -146,9 +147,10 @@ func (c *connection) noteSearch(found dial.Result) {
 	}
 	if found.Conn == nil {
 		noteSource(r, found.From)
-		return
+	} else {
+		c.noteFound(found)
 	}
-	c.noteFound(found)
+	c.traceFound(found)
 }
 
 // noteFound puts the endpoint that the client has into the record.

@@ -14,12 +14,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 // onNode1 is for scenes on node-1.
@@ -316,12 +318,21 @@ func TestTheAdminSocket(t *testing.T) {
 
 	var status admin.Status
 	s.eventually("the status", func() error {
-		want := admin.Status{Version: "v1", Node: "node-1", Capture: "bind", CaptureWhy: "as asked for", Families: []string{"IPv4", "IPv6"}, Ready: true, Ports: 1}
+		want := admin.Status{
+			Version: "v1", Node: "node-1", Capture: "bind", CaptureWhy: "as asked for", Families: []string{"IPv4", "IPv6"}, Ready: true, Services: 1, Ports: 1,
+			Started: status.Started, Rules: admin.Rules{Written: status.Rules.Written}, Files: status.Files, Ring: admin.Ring{Held: 1, Size: observe.DefaultRingSize},
+			RecentSeconds: status.RecentSeconds,
+			Recent:        []admin.ReasonCount{{Reason: "ok", Code: "--", Side: "none", Text: "both sides closed", Count: 1}},
+		}
 		if err := ask("/v1/status", nil, &status); err != nil || !reflect.DeepEqual(status, want) {
 			return fmt.Errorf("it is %+v, %v", status, err)
 		}
 		return nil
 	})
+	if s := status; s.Rules.Written == nil || time.Since(*s.Rules.Written) > time.Minute || time.Since(s.Started) > time.Minute ||
+		s.Files.Used < 10 || s.Files.Limit <= s.Files.Used || s.RecentSeconds <= 0 || s.RecentSeconds > 60 {
+		t.Errorf("the status is %+v", s)
+	}
 	var list []admin.ServicePort
 	if err := ask("/v1/endpoints", url.Values{"namespace": {"default"}, "service": {"web"}}, &list); err != nil || !reflect.DeepEqual(list, s.proxier.Endpoints("", "")) {
 		t.Errorf("the endpoints are %+v, %v", list, err)

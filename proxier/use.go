@@ -47,7 +47,7 @@ func (c *connection) noteAttempt(result observe.Reason, errno string) {
 	}
 	c.noted = true
 	r := c.record
-	r.Attempts = append(r.Attempts, observe.Attempt{
+	c.addAttempts(observe.Attempt{
 		Backend: r.Backend().Addr, Pod: r.Backend().Pod,
 		Start: c.use.began, Duration: r.Connect,
 		Result: result, Errno: errno, Hedged: c.hedged,

@@ -157,6 +157,8 @@ func (v *portView) judged(s admin.EndpointStatus) string {
 // notIn is why an endpoint is not eligible in a set.
 func (v *portView) notIn(set Set, e endpoint) string {
 	switch {
+	case e.drained != nil:
+		return e.drained.why()
 	case !e.ready && !e.terminating:
 		return "not ready"
 	case !e.ready && !e.serving:

@@ -2,11 +2,12 @@ package admin
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -32,63 +33,87 @@ func Post(ctx context.Context, socket, path string, query url.Values, answer any
 func ask(ctx context.Context, method, socket, path string, query url.Values, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return request(ctx, method, socket, path, query, func(body io.Reader) error {
-		if err := json.NewDecoder(body).Decode(answer); err != nil {
-			return fmt.Errorf("the answer of usher at %s: %w", socket, err)
-		}
-		return nil
-	})
-}
-
-// lineBytes is how long a line of a stream may be.
-const lineBytes = 1 << 20
-
-// Stream asks as Get or Post does, by the method, for an answer of many lines, and calls
-// each with every line as it comes, until usher ends the answer, each returns an error,
-// which is returned, or ctx ends. The line is valid until each returns.
-func Stream(ctx context.Context, socket, method, path string, query url.Values, each func(line []byte) error) error {
-	return request(ctx, method, socket, path, query, func(body io.Reader) error {
-		lines := bufio.NewScanner(body)
-		lines.Buffer(nil, lineBytes)
-		for lines.Scan() {
-			if len(lines.Bytes()) == 0 {
-				continue
-			}
-			if err := each(lines.Bytes()); err != nil {
-				return err
-			}
-		}
-		if err := lines.Err(); err != nil {
-			return fmt.Errorf("%w: its answer at %s has broken off: %w", ErrUnreachable, socket, err)
-		}
-		return nil
-	})
-}
-
-// request has read read the answer, if it is one.
-func request(ctx context.Context, method, socket, path string, query url.Values, read func(io.Reader) error) error {
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}
-	defer transport.CloseIdleConnections()
-	at := url.URL{Scheme: "http", Host: "usher", Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
+	response, err := request(ctx, method, socket, path, query)
 	if err != nil {
 		return err
 	}
-	response, err := (&http.Client{Transport: transport}).Do(request)
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return fmt.Errorf("the answer of usher at %s: %w", socket, err)
+	}
+	return nil
+}
+
+// maxLine is the longest line of a Feed, in bytes.
+const maxLine = 4 << 20
+
+// Stream follows a Feed of the usher behind a socket, by GET or POST: each gets every line
+// without its end, valid until it returns, and ends it all by an error. There is no limit
+// of time but ctx. It returns nil when the feed is over, the error of each or of ctx, or
+// one as Get does; an ErrUnreachable also when usher has gone meanwhile.
+func Stream(ctx context.Context, socket, method, path string, query url.Values, each func(line []byte) error) error {
+	response, err := request(ctx, method, socket, path, query)
 	if err != nil {
-		return unreachable(socket, err)
+		return cmp.Or(ctx.Err(), err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		e := &Error{Status: response.StatusCode}
-		if err := json.NewDecoder(response.Body).Decode(e); err != nil || e.Message == "" {
-			e.Message = fmt.Sprintf("%s: %s", socket, response.Status)
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		if err := faultIn(lines.Bytes()); err != nil {
+			return err
 		}
-		return e
+		if err := each(lines.Bytes()); err != nil {
+			return err
+		}
 	}
-	return read(response.Body)
+	err = lines.Err()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("the answer of usher at %s: %w", socket, err)
+	case err != nil:
+		return fmt.Errorf("%w: the usher at %s has gone: %w", ErrUnreachable, socket, err)
+	}
+	return nil
+}
+
+// faultIn is the error that a feed has ended with, nil if the line is another one.
+func faultIn(line []byte) error {
+	if !bytes.HasPrefix(line, []byte(`{"error":`)) {
+		return nil
+	}
+	e := &Error{Status: http.StatusInternalServerError}
+	if json.Unmarshal(line, e) != nil {
+		return nil
+	}
+	return e
+}
+
+// request returns an answer that is one. Its connection is closed with its body.
+func request(ctx context.Context, method, socket, path string, query url.Values) (*http.Response, error) {
+	transport := &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: time.Minute, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	at := url.URL{Scheme: "http", Host: "usher", Path: path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return nil, unreachable(socket, err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, nil
+	}
+	defer response.Body.Close()
+	e := &Error{Status: response.StatusCode}
+	if err := json.NewDecoder(response.Body).Decode(e); err != nil || e.Message == "" {
+		e.Message = fmt.Sprintf("%s: %s", socket, response.Status)
+	}
+	return nil, e
 }
 
 // unreachable says what to do about it.

@@ -10,4 +10,6 @@
 //
 //	usher rules repair
 //	curl --unix-socket /run/usher/usher.sock -X POST http://usher/v1/rules/repair
+//
+// Feeds (/v1/flows) are JSON lines that go on for as long as somebody reads them.
 package admin

@@ -29,8 +29,8 @@ const (
 
 // Step is a station of the way.
 type Step struct {
-	// Name is address, rule, listener, source, policy, limits, affinity, endpoints or
-	// balancer.
+	// Name is address, policy, rule, source (who may), listener, limits, affinity,
+	// endpoints, balancer or seen-as (whose address the endpoint sees).
 	Name     string   `json:"name"`
 	Result   string   `json:"result"`
 	Text     string   `json:"text"`               // a plain sentence

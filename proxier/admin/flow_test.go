@@ -63,8 +63,8 @@ func TestFlowKnowsEveryKeyOfARecord(t *testing.T) {
 	}
 }
 
-// recorder makes records.
-func recorder(t *testing.T) func(protocol string) *observe.Record {
+// observing makes records.
+func observing(t *testing.T) func(protocol string) *observe.Record {
 	t.Helper()
 	log := observe.NewLog(logrus.New())
 	metrics := observe.NewMetrics(prometheus.NewRegistry(), log, nil)
@@ -90,7 +90,7 @@ func read(t *testing.T, r *observe.Record) (f Flow) {
 }
 
 func TestFlowReadsARecord(t *testing.T) {
-	r, endpoint := recorder(t)("tcp"), netip.MustParseAddrPort("10.1.0.7:8080")
+	r, endpoint := observing(t)("tcp"), netip.MustParseAddrPort("10.1.0.7:8080")
 	r.Client, r.VIP = netip.MustParseAddrPort("10.0.0.5:40000"), netip.MustParseAddrPort("10.96.0.1:80")
 	r.Attempts = []observe.Attempt{
 		{Backend: endpoint, Pod: "shop/web-1", Duration: time.Millisecond, Result: observe.BackendRefused, Errno: "ECONNREFUSED"},
@@ -117,7 +117,7 @@ func TestFlowReadsARecord(t *testing.T) {
 
 // A Flow is trouble where its record is.
 func TestTroubleOfAFlow(t *testing.T) {
-	record := recorder(t)
+	record := observing(t)
 	for _, protocol := range []string{"tcp", "udp"} {
 		for _, reason := range []observe.Reason{observe.OK, observe.Idle, observe.Evicted, observe.EndpointRemoved, observe.ServiceRemoved,
 			observe.Shutdown, observe.ClientReset, observe.NoEndpoints, observe.BackendRefused} {

@@ -29,9 +29,16 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peer{}, cred.Uid)
 }
 
+// Caller is the user id of whom an Action, or a Stream, is done for, as the kernel tells
+// it; false if it is not known.
+func Caller(ctx context.Context) (uid uint32, known bool) {
+	uid, known = ctx.Value(peer{}).(uint32)
+	return uid, known
+}
+
 // mayChange says whether a client may change something: root, and the user whom this
 // process runs as. The group that may read may not.
 func mayChange(ctx context.Context) bool {
-	uid, known := ctx.Value(peer{}).(uint32)
+	uid, known := Caller(ctx)
 	return known && (uid == 0 || uid == uint32(os.Geteuid()))
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 // View is what can be seen at a path.
@@ -48,11 +50,25 @@ const (
 	headerBytes     = 8 << 10
 )
 
+// API is what is served, by its paths.
+type API struct {
+	Views   map[string]View
+	Actions map[string]Action
+	Feeds   map[string]Feed
+
+	patience time.Duration // with a client of a feed that takes nothing; 0: answerTimeout
+}
+
 // Server serves views and actions by their paths.
 func Server(views map[string]View, actions map[string]Action) *http.Server {
+	return API{Views: views, Actions: actions}.Server()
+}
+
+// Server serves all of it.
+func (a API) Server() *http.Server {
 	var open atomic.Int64
 	return &http.Server{
-		Handler:     handler{views, actions},
+		Handler:     handler{a, new(followers)},
 		ConnContext: withPeer,
 		ReadTimeout: requestTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: headerBytes,
@@ -70,13 +86,25 @@ func Server(views map[string]View, actions map[string]Action) *http.Server {
 }
 
 type handler struct {
-	views   map[string]View
-	actions map[string]Action
+	API
+	followers *followers
 }
 
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	status := http.StatusOK
+	if feed, ok := h.Feeds[r.URL.Path]; ok {
+		if err := h.serveFeed(w, r, feed); err != nil {
+			respond(w, nil, err)
+		}
+		return
+	}
 	answer, err := h.answer(w, r)
+	respond(w, answer, err)
+}
+
+// respond answers with JSON, in which nothing is left that could be a command to the
+// terminal of somebody who prints it.
+func respond(w http.ResponseWriter, answer any, err error) {
+	status := http.StatusOK
 	body, failed := json.Marshal(answer)
 	if err = errors.Join(err, failed); err != nil {
 		e := &Error{http.StatusInternalServerError, err.Error()}
@@ -84,15 +112,21 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status = e.Status
 		body, _ = json.Marshal(e)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	setHeaders(w, "application/json")
 	w.WriteHeader(status)
-	w.Write(append(body, '\n'))
+	w.Write(append(observe.EscapeJSON(body), '\n'))
 }
 
+func setHeaders(w http.ResponseWriter, contentType string) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+}
+
+var errNotRoot = &Error{http.StatusForbidden, "only root may do that"}
+
 func (h handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
-	view, isView := h.views[r.URL.Path]
-	action, isAction := h.actions[r.URL.Path]
+	view, isView := h.Views[r.URL.Path]
+	action, isAction := h.Actions[r.URL.Path]
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead
 	switch {
 	case !isView && !isAction:
@@ -110,7 +144,7 @@ func (h handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
 		w.Header().Set("Allow", "POST")
 		return nil, &Error{http.StatusMethodNotAllowed, fmt.Sprintf("%s is for POST", r.URL.Path)}
 	case !mayChange(r.Context()):
-		return nil, &Error{http.StatusForbidden, "only root may do that"}
+		return nil, errNotRoot
 	}
 	query, err := parameters(r, action.Parameters)
 	if err != nil {

@@ -46,6 +46,9 @@ type Call struct {
 	// or why it was not. What is our own fault, was cancelled or had less time than
 	// Retry.Timeout says nothing. It may be nil.
 	Report func(netip.AddrPort, error)
+	// Ended hears of each attempt that has ended while the search lasted, as the Result
+	// will tell it. The goroutine that called Dial calls it. It may be nil.
+	Ended  func(observe.Attempt)
 	Budget *Tokens // of the Service port; nil: any number of attempts
 	// Exclude are endpoints that the connection has tried in another Call, which this
 	// one goes on from. They count as attempts.

@@ -240,6 +240,9 @@ func (s *search) sleep(d time.Duration) bool {
 // note tells of an attempt that has ended.
 func (s *search) note(a *attempt) {
 	s.result.Attempts = append(s.result.Attempts, a.entry(a.took, a.result, a.err))
+	if s.Ended != nil {
+		s.Ended(s.result.Attempts[len(s.result.Attempts)-1])
+	}
 }
 
 // noteAffinity keeps how affinity led to the first endpoint, unless that one

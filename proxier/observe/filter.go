@@ -40,6 +40,15 @@ func (f *Filter) Wants(r *Record) bool {
 		(f.Pod == "" || f.wantsPodOf(r))
 }
 
+// WantsLive is Wants for what has not ended yet, and so has no reason and no end: those
+// fields do not count. pods are those of the endpoints that are known so far.
+func (f *Filter) WantsLive(of *ServicePort, client netip.Addr, pods ...string) bool {
+	return (f.Namespace == "" || of.Namespace == f.Namespace) &&
+		(f.Service == "" || of.Service == f.Service) &&
+		(!f.Client.IsValid() || f.Client.Contains(client.Unmap().WithZone(""))) &&
+		(f.Pod == "" || slices.ContainsFunc(pods, f.isPod))
+}
+
 func (f *Filter) wantsPodOf(r *Record) bool {
 	return f.isPod(r.Backend().Pod) || slices.ContainsFunc(r.Attempts, func(a Attempt) bool { return f.isPod(a.Pod) })
 }

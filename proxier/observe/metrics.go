@@ -111,6 +111,7 @@ type PortMetrics struct {
 
 	mu        sync.Mutex
 	closes    tally
+	trouble   uint64 // of them
 	attempts  tally
 	ejections tally
 	endpoints [len(endpointFamilies)]endpointCounts
@@ -254,6 +255,9 @@ func (p *PortMetrics) closed(r *Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closes.add(string(r.Reason))
+	if r.Trouble() {
+		p.trouble++
+	}
 	if p.udp == nil {
 		p.connectionClosed(r)
 		p.all.connectionLife.Observe(r.Duration.Seconds())

@@ -102,7 +102,7 @@ func TestEveryReasonHasAMeaning(t *testing.T) {
 	for _, r := range []Reason{
 		OK, ClientAbort, ClientReset, ClientGone, BackendRefused, BackendUnreachable, ConnectTimeout, BackendReset, BackendGone,
 		HalfCloseTimeout, IdleTimeout, MaxDuration, RetriesExhausted, NoEndpoints, DirectAccess, SourceDenied, LimitGlobal, LimitService, LimitBackend, LimitClient, RateLimited, BackendResetEarly, EndpointUnhealthy, OutOfFiles, OutOfMemory,
-		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, Shutdown, SocketDestroyed, Superseded, Abandoned, InternalError,
+		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, AdminKilled, Shutdown, SocketDestroyed, Superseded, Abandoned, InternalError,
 	} {
 		if len(r.Code()) != 2 || r.Side() == "" || r.Phase() == "" || r.Text() == "" {
 			t.Errorf("%s: %+v", r, meanings[r])

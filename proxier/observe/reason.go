@@ -40,6 +40,7 @@ const (
 	EndpointRemoved    Reason = "endpoint_removed"
 	EndpointUnhealthy  Reason = "endpoint_unhealthy"
 	ServiceRemoved     Reason = "service_removed"
+	AdminKilled        Reason = "admin_killed"
 	Shutdown           Reason = "shutdown"
 	SocketDestroyed    Reason = "socket_destroyed"
 	Superseded         Reason = "superseded" // of an attempt, never of a connection
@@ -100,6 +101,7 @@ var meanings = map[Reason]meaning{
 	EndpointRemoved:    {"DE", SideProxy, "drain", "the endpoint no longer belongs to the Service"},
 	EndpointUnhealthy:  {"DU", SideProxy, "drain", "the endpoint is not ready any more"},
 	ServiceRemoved:     {"DS", SideProxy, "drain", "the Service no longer has this port"},
+	AdminKilled:        {"KA", SideProxy, "data", "an administrator ended it"},
 	Shutdown:           {"KS", SideProxy, "drain", "usher stopped"},
 	SocketDestroyed:    {"KD", SideProxy, "data", "somebody destroyed the socket"},
 	Superseded:         {"--", SideNone, "connect", "another attempt was faster"},

@@ -33,6 +33,9 @@ func NewRing(size int) *Ring { return &Ring{slots: make([]*Record, max(size, 1))
 // Size is how many records it holds at most.
 func (r *Ring) Size() int { return len(r.slots) }
 
+// Held is how many records it holds now.
+func (r *Ring) Held() int { return int(min(r.added(), uint64(len(r.slots)))) }
+
 // Lost counts the records that followers have lost, each follower's for itself.
 func (r *Ring) Lost() uint64 { return r.lost.Load() }
 

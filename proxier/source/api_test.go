@@ -46,6 +46,12 @@ func TestAPIListsAndWatches(t *testing.T) {
 			if contact := a.LastContact(); time.Since(contact) > time.Minute {
 				t.Errorf("last contact %v", contact)
 			}
+			watches := a.Watches()
+			for i, resource := range []string{"services", "endpointslices", "nodes"} {
+				if w := watches[i]; w.Resource != resource || time.Since(w.LastContact) > time.Minute || !w.Synced {
+					t.Errorf("the watch of %s is %+v", resource, w)
+				}
+			}
 		})
 	}
 }

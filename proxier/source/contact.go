@@ -3,25 +3,26 @@ package source
 import (
 	"io"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
 // contact remembers when the API server last sent something. A watch is sent
 // a bookmark about every minute, so an older contact means trouble.
 type contact struct {
-	last atomic.Int64 // Unix nanoseconds, 0 for never
+	last                    moment
+	services, slices, nodes moment // of each kind
 }
 
-func (c *contact) note() { c.last.Store(time.Now().UnixNano()) }
+// note notes a contact, by of if that is not nil.
+func (c *contact) note(of *moment) {
+	c.last.note()
+	if of != nil {
+		of.note()
+	}
+}
 
 // time returns the zero time if there was none yet.
-func (c *contact) time() time.Time {
-	if nanos := c.last.Load(); nanos != 0 {
-		return time.Unix(0, nanos)
-	}
-	return time.Time{}
-}
+func (c *contact) time() time.Time { return c.last.time() }
 
 // wrap returns a transport that notes each response, and each read from its
 // body: a watch is one response that lasts for minutes.
@@ -37,8 +38,9 @@ type contactTransport struct {
 func (t *contactTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := t.next.RoundTrip(r)
 	if err == nil {
-		t.contact.note()
-		response.Body = &contactBody{ReadCloser: response.Body, contact: t.contact}
+		of := t.contact.of(r.URL.Path)
+		t.contact.note(of)
+		response.Body = &contactBody{ReadCloser: response.Body, contact: t.contact, of: of}
 	}
 	return response, err
 }
@@ -50,12 +52,13 @@ func (t *contactTransport) WrappedRoundTripper() http.RoundTripper { return t.ne
 type contactBody struct {
 	io.ReadCloser
 	contact *contact
+	of      *moment
 }
 
 func (b *contactBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
-		b.contact.note()
+		b.contact.note(b.of)
 	}
 	return n, err
 }

@@ -80,7 +80,8 @@ Try "usher demo": it needs no cluster and no privileges.`,
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(own), newGet(), newDescribe(), newObserve(), newTop(), newStatus(), newRules(), newCheck(own), newConfig(own), newDemo(), newCleanup(), newVersion())
+	root.AddCommand(newRun(own), newGet(), newDescribe(), newObserve(), newTop(), newExplain(), newProbe(), newTrace(), newStatus(),
+		newDrain(), newUndrain(), newKill(), newRules(), newCheck(own), newConfig(own), newDemo(), newCleanup(), newVersion())
 	return root
 }
 

@@ -102,7 +102,7 @@ func (c *connection) admit() (observe.Reason, error) {
 		r.Set = observe.WordOf(arrived.set)
 	}
 	c.keepSource = arrived.frontend.promisesSource()
-	r.Eligible = int32(len(port.eligible(c.set()).Endpoints))
+	r.Candidates, r.Eligible = observe.Count(port.Known), observe.Count(len(port.eligible(c.set()).Endpoints))
 	c.traceArrived()
 	if !arrived.admitted {
 		return observe.SourceDenied, nil
@@ -245,7 +245,7 @@ func (c *connection) Ended(res relay.Result) {
 	r := c.record
 	r.End()
 	r.BytesIn, r.BytesOut = res.In, res.Out
-	r.Reason, r.Errno = res.Reason, observe.ErrnoName(res.Errno)
+	r.Reason, r.Errno, r.Sockets = res.Reason, observe.ErrnoName(res.Errno), res.Sockets
 	r.FirstByte, r.FirstReply = c.sinceStart(res.Client.First), c.sinceStart(res.Backend.First)
 	r.ClientClose, r.ClientCloseAt, r.SentClient = res.Client.Close, c.sinceStart(res.Client.At), res.Client.Sent
 	r.BackendClose, r.BackendCloseAt, r.SentBackend = res.Backend.Close, c.sinceStart(res.Backend.At), res.Backend.Sent
@@ -281,7 +281,11 @@ func (c *connection) reasonOf(err error) observe.Reason {
 	case errors.As(err, &lost):
 		return observe.BackendReset
 	}
-	return dial.Outcome(c.record.Attempts, err)
+	reason := dial.Outcome(c.record.Attempts, err)
+	if reason == observe.NoEndpoints {
+		return c.current.Load().port.lacks(c.set())
+	}
+	return reason
 }
 
 // refuse ends the connection with a reset: a FIN would look like an empty
@@ -289,6 +293,11 @@ func (c *connection) reasonOf(err error) observe.Reason {
 func (c *connection) refuse(reason observe.Reason, err error) {
 	c.record.End()
 	c.record.Reason, c.record.Errno = reason, observe.ErrnoName(err)
+	c.noteUnrelayed()
+	var lost *lost
+	if errors.As(err, &lost) {
+		c.record.BackendClose, c.record.BackendCloseAt = relay.CloseOf(lost), time.Since(c.record.Start)
+	}
 	var left *clientLeft
 	if errors.As(err, &left) {
 		c.record.ClientClose, c.record.ClientCloseAt = relay.CloseOf(left), time.Since(c.record.Start)

@@ -74,6 +74,7 @@ func (d *desired) setEndpoints(p *Port, from []*discoveryv1.EndpointSlice, c *po
 		d.addSlice(p, slice, c)
 	}
 	all := c.all
+	p.Known = len(all)
 	topology := d.topologyOf(all)
 	p.Cluster.Endpoints = usable(all, func(e endpoint) bool { return e.ready && topology.holds(e) })
 	p.Local.Endpoints = usable(all, func(e endpoint) bool { return e.ready && d.isLocal(e) })

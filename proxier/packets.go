@@ -107,13 +107,16 @@ type packetServer struct {
 
 // packetRoute is what is to be remembered of a client's way to its endpoint.
 type packetRoute struct {
-	pick      balancer.Pick
-	frontend  Frontend
-	vip       netip.AddrPort // without address if it is not known
-	client    clientKind
-	set       Set
-	eligible  int
-	sourceWhy string
+	pick     balancer.Pick
+	frontend Frontend
+	vip      netip.AddrPort // without address if it is not known
+	client   clientKind
+	set      Set
+	eligible int
+	known    int
+	// terminating: the endpoints of the set are on their way out.
+	terminating bool
+	sourceWhy   string
 }
 
 // Route picks an endpoint for a client.
@@ -131,7 +134,8 @@ func (p *packetServer) Route(client, local netip.AddrPort, tried []netip.AddrPor
 		return route, &udp.Refusal{Cause: observe.DropLoop}
 	}
 	r.set = p.setFor(r)
-	r.eligible = len(port.eligible(r.set).Endpoints)
+	of := port.eligible(r.set)
+	r.known, r.eligible, r.terminating = port.Known, len(of.Endpoints), of.Terminating
 	if r.pick, err = (*p.state.pickers.of(r.set)).Pick(balancer.Request{Client: client.Addr(), Tried: tried}); err != nil {
 		return route, &udp.Refusal{Cause: observe.DropNoEndpoint}
 	}
@@ -214,7 +218,9 @@ func (p *packetServer) Closed(s udp.Session) {
 	r.Family, r.Balancer = uint8(p.key.Family), observe.WordOf(p.state.port.Settings.Balancer)
 	r.Client, r.ClientKind = s.Client, observe.WordOf(of.client)
 	r.VIP, r.VIPKind, r.Listener = of.vip, observe.WordOf(of.frontend.Kind), s.Local
-	r.Set, r.Eligible, r.Affinity = observe.WordOf(of.set), int32(of.eligible), observe.WordOf(of.pick.Affinity)
+	r.Set, r.Affinity = observe.WordOf(of.set), observe.WordOf(of.pick.Affinity)
+	r.Candidates, r.Eligible = observe.Count(of.known), observe.Count(of.eligible)
+	r.Pick = whyPicked(of.terminating, r)
 	r.SetBackend(of.pick.Endpoint)
 	r.LocalPort = s.LocalPort
 	noteSource(r, s.Route.From)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/annotation"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 // ServicePort names one port of one Service. Kubernetes identifies a port by
@@ -171,7 +172,9 @@ type Port struct {
 	// all (Service.spec.loadBalancerSourceRanges).
 	SourceRanges   []netip.Prefix
 	Cluster, Local Eligible
-	Excluded       []Exclusion
+	// Known is how many endpoints there are, whatever their state.
+	Known    int
+	Excluded []Exclusion
 	// Affinity is for how long after its last connection a client stays with its
 	// endpoint; zero: it does not (Service.spec.sessionAffinity).
 	Affinity time.Duration
@@ -190,6 +193,18 @@ func (p *Port) eligible(s Set) *Eligible {
 		return &p.Local
 	}
 	return &p.Cluster
+}
+
+// lacks is why there is no endpoint for clients of a Set.
+func (p *Port) lacks(s Set) observe.Reason {
+	switch e := p.eligible(s); {
+	case len(e.Endpoints) > 0: // a policy takes none
+	case e.Silent:
+		return observe.NoLocalEndpoints
+	case p.Known > 0:
+		return observe.NoReadyEndpoints
+	}
+	return observe.NoEndpoints
 }
 
 // admits says whether a client may use a frontend.

@@ -161,15 +161,77 @@ func (c *connection) noteFound(found dial.Result) {
 		c.sourceOf(found.Pick.Endpoint)
 	}
 	r.SetBackend(found.Pick.Endpoint)
+	r.Pick = c.whyPicked()
 	r.Connect = found.Connect
 	r.LocalPort = found.Conn.LocalPort()
 }
+
+// whyPicked says why it is this endpoint.
+func (c *connection) whyPicked() observe.Word {
+	r := c.record
+	if len(r.Attempts) > 0 && r.Affinity != affinityHit && c.health.Out(string(c.set()), r.Backend().Addr) {
+		return lastResort // others come first
+	}
+	return whyPicked(c.current.Load().port.eligible(c.set()).Terminating, r)
+}
+
+// whyPicked tells what was stronger than the balancer. terminating: all that there were to
+// choose from are on their way out.
+func whyPicked(terminating bool, r *observe.Record) observe.Word {
+	switch {
+	case r.Affinity == affinityHit:
+		return pickAffinityHit
+	case r.Affinity == affinityBroken:
+		return pickAffinityBroken
+	case terminating:
+		return pickTerminating
+	}
+	return r.Balancer
+}
+
+// The words of a pick, which each connection needs.
+var (
+	affinityHit        = observe.WordOf(balancer.AffinityHit)
+	affinityBroken     = observe.WordOf(balancer.AffinityBroken)
+	pickAffinityHit    = observe.WordOf(observe.PickAffinityHit)
+	pickAffinityBroken = observe.WordOf(observe.PickAffinityBroken)
+	pickTerminating    = observe.WordOf(observe.PickTerminating)
+	lastResort         = observe.WordOf(observe.PickLastResort)
+)
+
+// noteUnrelayed puts into the record of a connection that nothing was relayed for in which
+// phase that was, and what the kernel knows of its client. Who was turned away at the door
+// is not asked about: that is to cost nothing.
+func (c *connection) noteUnrelayed() {
+	r := c.record
+	switch usual := r.Reason.Phase(); {
+	case usual == "drain", usual == "accept", usual == "pick":
+		return
+	case c.visit == (limit.Visit{}):
+		r.During = atAccept
+	case len(r.Attempts) > 0:
+		r.During = atConnect
+	default:
+		r.During = atPick
+	}
+	if c.settings != nil && c.settings.Relay.TCPInfo.Wants(r.Reason) {
+		r.Sockets = &observe.Sockets{Client: observe.NewTCPInfo(c.client.Info())}
+	}
+}
+
+// The phases before there is anything to relay.
+var (
+	atAccept  = observe.WordOf("accept")
+	atPick    = observe.WordOf("pick")
+	atConnect = observe.WordOf("connect")
+)
 
 // noteBefore has the record tell of the endpoint that it told of before, again.
 func (c *connection) noteBefore(before observe.Record) {
 	r := c.record
 	r.SetBackend(before.Backend())
 	r.Connect, r.LocalPort, r.Source, r.SourceWhy = before.Connect, before.LocalPort, before.Source, before.SourceWhy
+	r.Pick = before.Pick
 }
 
 func (c *connection) picker() balancer.Picker { return *c.current.Load().pickers.of(c.set()) }

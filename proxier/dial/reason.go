@@ -3,6 +3,9 @@ package dial
 import (
 	"context"
 	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/observe"
@@ -25,6 +28,8 @@ func ResultOf(err error) observe.Reason {
 		return observe.RetriesExhausted
 	case errors.As(err, &ours):
 		return observe.InternalError
+	case isBlackhole(err):
+		return observe.BackendUnreachable
 	}
 	reason := observe.ReasonOf(err)
 	var timeout interface{ Timeout() bool }
@@ -32,6 +37,13 @@ func ResultOf(err error) observe.Reason {
 		return observe.ConnectTimeout
 	}
 	return reason
+}
+
+// isBlackhole tells what a route of that kind makes of connect(2) (fib_props in
+// net/ipv4/fib_semantics.c of the kernel). From another call EINVAL is a fault of our own.
+func isBlackhole(err error) bool {
+	var call *os.SyscallError
+	return errors.As(err, &call) && call.Syscall == "connect" && call.Err == unix.EINVAL
 }
 
 // Outcome is the reason of a connection for which no endpoint was found: that of
@@ -60,14 +72,18 @@ func passes(r observe.Reason) bool { return r == observe.OutOfFiles || r == obse
 
 // blames tells a fault of the endpoint, or of the way to it.
 func blames(r observe.Reason) bool {
-	return r == observe.BackendRefused || r == observe.BackendUnreachable || r == observe.ConnectTimeout
+	switch r {
+	case observe.BackendRefused, observe.BackendResetEarly, observe.BackendUnreachable, observe.ConnectTimeout:
+		return true
+	}
+	return false
 }
 
 // include says whether another endpoint may follow on a failure. Running out of
 // local ports is one per endpoint: another one may always do.
 func (f Failures) include(r observe.Reason) bool {
 	switch r {
-	case observe.BackendRefused:
+	case observe.BackendRefused, observe.BackendResetEarly: // here nothing was sent in either case
 		return f&Refused != 0
 	case observe.BackendUnreachable:
 		return f&Unreachable != 0

@@ -5,8 +5,8 @@
 // the counters, so that they cannot disagree. Only the bytes and datagrams of
 // UDP are counted while they pass: a session may last for as long as it likes.
 //
-// Read record.go first, then reason.go for the words it may end with; fields.go
-// and sentence.go are its log line, which Formatter (format.go, json.go, text.go)
+// Read record.go first, then reason.go for the words it may end with, and sockets.go for
+// what the kernel adds; fields.go, sentence.go and sentence_end.go are its log line, which Formatter (format.go, json.go, text.go)
 // writes without a detour. Log (log.go) writes records from a bounded queue in a
 // goroutine of its own: when nobody reads the log, records are dropped and
 // counted, and connections go on. It leaves out what Sampling (sampling.go) says,

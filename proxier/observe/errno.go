@@ -13,8 +13,10 @@ func ReasonOf(err error) Reason {
 	switch {
 	case err == nil:
 		return OK
-	case is(err, unix.ECONNREFUSED, unix.ECONNRESET):
+	case is(err, unix.ECONNREFUSED):
 		return BackendRefused
+	case is(err, unix.ECONNRESET): // it was connected to, and that was over before anybody saw it
+		return BackendResetEarly
 	case is(err, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN, unix.EACCES, unix.EPERM):
 		return BackendUnreachable
 	case is(err, unix.EMFILE, unix.ENFILE):

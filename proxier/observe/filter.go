@@ -156,9 +156,8 @@ func (f *Filter) readSince(value string, now time.Time) bool {
 // reasonNames are all reasons.
 func reasonNames() string {
 	var names []string
-	for r := range meanings {
+	for _, r := range Reasons() {
 		names = append(names, string(r))
 	}
-	slices.Sort(names)
 	return strings.Join(names, ", ")
 }

@@ -169,9 +169,10 @@ func entryField(key string, what kind) field {
 // appendFields appends what a record has of the fields, with end behind each. layout is
 // that of the entry's time.
 func appendFields(b []byte, list []field, e *logrus.Entry, r *Record, layout string, appendValue func([]byte, value) []byte, end byte) []byte {
+	traits := r.traits()
 	for i := range list {
 		f := &list[i]
-		if !f.isOf(r) {
+		if !traits.have(f) {
 			continue
 		}
 		v := f.of(r)

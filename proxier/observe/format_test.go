@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/balancer"
 )
@@ -105,7 +105,7 @@ func (d drawing) port() uint16 { return uint16(d.Uint32() >> d.IntN(33)) }
 func (d drawing) number() int64 { return int64(d.Uint64()) >> d.IntN(64) }
 
 func (d drawing) reason() Reason {
-	return slices.Sorted(maps.Keys(meanings))[d.IntN(len(meanings))]
+	return Reasons()[d.IntN(len(meanings))]
 }
 
 func (d drawing) close() Close {
@@ -122,6 +122,19 @@ func (d drawing) attempts() (list []Attempt) {
 	return list
 }
 
+func (d drawing) sockets() *Sockets {
+	if d.IntN(2) == 0 {
+		return nil
+	}
+	s := &Sockets{UnsentClient: max(d.number(), 0), UnsentBackend: max(d.number(), 0)}
+	for _, info := range []**TCPInfo{&s.Client, &s.Backend} {
+		if d.IntN(2) == 0 {
+			*info = NewTCPInfo(&unix.TCPInfo{Rtt: d.Uint32(), Total_retrans: d.Uint32() >> d.IntN(33), State: uint8(d.IntN(256) >> d.IntN(8))})
+		}
+	}
+	return s
+}
+
 func (d drawing) record() *Record {
 	r := &Record{
 		by: &Observer{node: d.word("node-a", "node-b"), boot: d.Int64N(1 << 40)}, number: d.Uint64(),
@@ -131,14 +144,14 @@ func (d drawing) record() *Record {
 		Client:      d.addr(), ClientKind: d.few("", "pod"), VIP: d.addr(), VIPKind: d.few("cluster", "node_port"), Listener: d.addr(),
 		LocalPort: d.port(), Source: d.few("client", "node"), SourceWhy: d.few("", "off", "<&\n"),
 		Balancer: d.few("random", "p2c"), Affinity: d.few("", "hit"), Set: d.few("", "cluster"),
-		Eligible: d.Int32N(1000), ServiceActive: d.Int32N(3), GlobalActive: d.Int32N(1000),
+		Pick: d.few("", "random", PickLastResort), Candidates: uint16(d.IntN(1 << 16)), Eligible: uint16(d.IntN(1000)), ServiceActive: d.Int32N(3), GlobalActive: d.Int32N(1000),
 		Attempts: d.attempts(), Waited: d.duration(), Connect: d.duration(),
 		Ending: &Ending{
 			Duration: d.duration(), BytesIn: d.number(), BytesOut: d.number(), FirstReply: d.duration(),
 			Reason: d.reason(), Errno: d.word("", "ECONNRESET"),
 			DatagramsIn: d.number(), DatagramsOut: d.number(), Dropped: d.number(), FirstByte: d.duration(),
 			ClientClose: d.close(), BackendClose: d.close(), ClientCloseAt: d.duration(), BackendCloseAt: d.duration(),
-			SentClient: d.close(), SentBackend: d.close(),
+			SentClient: d.close(), SentBackend: d.close(), During: d.few("", "", "pick"), Sockets: d.sockets(),
 		},
 	}
 	r.SetBackend(balancer.Endpoint{Addr: d.addr(), Pod: d.word("", "shop/cart-1"), Node: d.word("", "node-a"), Zone: d.word("", "z1")})
@@ -304,7 +317,7 @@ func ordinary() *Record {
 		by: &Observer{node: "node-a", boot: 1_780_000_000}, number: 123456, Start: time.Unix(1_780_000_000, 123_456_789),
 		ServicePort: &ServicePort{"shop", "cart", "http", "tcp"}, Family: 4,
 		Client: at("10.0.0.9:51234"), ClientKind: WordOf("pod"), VIP: at("10.96.0.10:80"), VIPKind: WordOf("cluster"), Listener: at("10.0.0.1:34567"),
-		LocalPort: 40404, Source: WordOf("client"), Balancer: WordOf("least-connections"), Set: WordOf("cluster"), Eligible: 12, ServiceActive: 3, GlobalActive: 1234,
+		LocalPort: 40404, Source: WordOf("client"), Balancer: WordOf("least-connections"), Pick: WordOf("least-connections"), Set: WordOf("cluster"), Candidates: 13, Eligible: 12, ServiceActive: 3, GlobalActive: 1234,
 		Attempts: []Attempt{{Backend: at("10.0.0.2:8080"), Pod: "shop/cart-5d8f7c-2", Start: 61 * time.Microsecond, Duration: 234 * time.Microsecond, Result: OK}},
 		Connect:  234 * time.Microsecond,
 		Ending: &Ending{

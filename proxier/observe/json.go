@@ -25,8 +25,11 @@ func appendJSON(b []byte, v value) []byte {
 	if v.isBare() {
 		return v.appendBare(b, 'f')
 	}
-	if v.kind == kindAttempts {
+	switch v.kind {
+	case kindAttempts:
 		return attempts(v.record.Attempts).appendJSON(b)
+	case kindTCPClient, kindTCPBackend:
+		return v.info().appendJSON(b)
 	}
 	b = append(b, '"')
 	start := len(b)

@@ -54,7 +54,7 @@ func TestRecordIsOneLineAndOneCount(t *testing.T) {
 		"client_ip": "10.0.0.9", "vip": "10.96.0.10", "backend_ip": "10.0.0.2", "backend_pod": "shop/cart-2",
 		"reason": "ok", "code": "--", "bytes_in": 7.0, "bytes_out": 9.0, "connect_ms": 1.0, "client_close_ms": -1.0,
 		"attempts_total": 2.0, "level": "info",
-		"msg": "shop/cart:http served by shop/cart-2 after 1 failed attempt on shop/cart-1 (ECONNREFUSED): both sides closed",
+		"msg": "shop/cart:http served by shop/cart-2 after 1 failed attempt on shop/cart-1 (ECONNREFUSED): both sides closed after 0.0 ms",
 	} {
 		if got[key] != want {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
@@ -101,8 +101,8 @@ func TestEveryReasonHasAMeaning(t *testing.T) {
 	tested := 0
 	for _, r := range []Reason{
 		OK, ClientAbort, ClientReset, ClientGone, BackendRefused, BackendUnreachable, ConnectTimeout, BackendReset, BackendGone,
-		HalfCloseTimeout, IdleTimeout, MaxDuration, RetriesExhausted, NoEndpoints, DirectAccess, SourceDenied, LimitGlobal, LimitService, LimitBackend, LimitClient, RateLimited, BackendResetEarly, EndpointUnhealthy, OutOfFiles, OutOfMemory,
-		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, AdminKilled, Shutdown, SocketDestroyed, Superseded, Abandoned, InternalError,
+		HalfCloseTimeout, IdleTimeout, MaxDuration, RetriesExhausted, NoEndpoints, NoReadyEndpoints, NoLocalEndpoints, AdminKilled, DirectAccess, SourceDenied, LimitGlobal, LimitService, LimitBackend, LimitClient, RateLimited, BackendResetEarly, EndpointUnhealthy, OutOfFiles, OutOfMemory,
+		OutOfPorts, Idle, Evicted, EndpointRemoved, ServiceRemoved, Shutdown, SocketDestroyed, Superseded, Abandoned, InternalError,
 	} {
 		if len(r.Code()) != 2 || r.Side() == "" || r.Phase() == "" || r.Text() == "" {
 			t.Errorf("%s: %+v", r, meanings[r])

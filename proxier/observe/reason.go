@@ -1,5 +1,10 @@
 package observe
 
+import (
+	"maps"
+	"slices"
+)
+
 // Reason is why a connection or a UDP session ended, as one word for people and
 // machines.
 type Reason string
@@ -8,7 +13,8 @@ type Reason string
 // that caused the end, and the phase in which it happened. Idle, Evicted and
 // ServiceRemoved are for UDP sessions, which nobody closes: Idle is how they end
 // normally. IdleTimeout, MaxDuration, EndpointRemoved and EndpointUnhealthy end connections
-// only where the Service asks for it. BackendResetEarly is of attempts only.
+// only where the Service asks for it. Superseded and Abandoned are of attempts only, and of a connection BackendResetEarly is rare: the reset has
+// to come before anybody has seen that it was made.
 const (
 	OK                 Reason = "ok"
 	ClientAbort        Reason = "client_abort"
@@ -25,6 +31,8 @@ const (
 	MaxDuration        Reason = "max_duration"
 	RetriesExhausted   Reason = "retries_exhausted"
 	NoEndpoints        Reason = "no_endpoints"
+	NoReadyEndpoints   Reason = "no_ready_endpoints"
+	NoLocalEndpoints   Reason = "no_local_endpoints"
 	DirectAccess       Reason = "direct_access_denied"
 	SourceDenied       Reason = "source_denied"
 	LimitGlobal        Reason = "limit_global"
@@ -86,6 +94,8 @@ var meanings = map[Reason]meaning{
 	MaxDuration:        {"mD", SideProxy, "data", "it was as old as the Service lets a connection become"},
 	RetriesExhausted:   {"SX", SideBackend, "connect", "no endpoint could be connected to"},
 	NoEndpoints:        {"NE", SideProxy, "pick", "the Service has no usable endpoint"},
+	NoReadyEndpoints:   {"NR", SideProxy, "pick", "no endpoint of the Service is ready"},
+	NoLocalEndpoints:   {"NL", SideProxy, "pick", "no endpoint of the Service is on this node, and its traffic policy is Local"},
 	DirectAccess:       {"PA", SideProxy, "accept", "the client dialled the listener port itself, not a Service address"},
 	SourceDenied:       {"PS", SideProxy, "accept", "the client is outside of loadBalancerSourceRanges"},
 	LimitGlobal:        {"PG", SideProxy, "accept", "usher serves as many connections as it may"},
@@ -109,13 +119,17 @@ var meanings = map[Reason]meaning{
 	InternalError:      {"II", SideProxy, "data", "usher itself failed"},
 }
 
+// Reasons are all that there are, sorted.
+func Reasons() []Reason { return slices.Sorted(maps.Keys(meanings)) }
+
 // Code is the reason in two letters.
 func (r Reason) Code() string { return meanings[r].code }
 
 // Side is who caused it.
 func (r Reason) Side() Side { return meanings[r].side }
 
-// Phase is when it happened: accept, pick, connect, data or drain.
+// Phase is when it happens: accept, pick, connect, data or drain. Some may happen in
+// another one too, and a Record knows: Record.Phase.
 func (r Reason) Phase() string { return meanings[r].phase }
 
 // Text says it in words.

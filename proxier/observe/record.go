@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"math"
 	"net/netip"
 	"strconv"
 	"time"
@@ -70,6 +71,7 @@ type Record struct {
 	backend  unique.Handle[balancer.Endpoint]
 
 	Balancer   Word
+	Pick       Word   // why this endpoint: the balancer's name, or what was stronger (PickAffinityHit and so on)
 	ClientKind Word   // node, pod or external: where it is, seen from this node
 	VIPKind    Word   // cluster, node_port, external or load_balancer
 	Source     Word   // client or node: whose address the endpoint sees
@@ -78,7 +80,9 @@ type Record struct {
 	Set        Word   // cluster or local: which endpoints were eligible for the client
 	Family     uint8  // 4 or 6
 	LocalPort  uint16 // our source port towards the endpoint
-	Eligible   int32  // how many endpoints there were when it was accepted
+	// Candidates are the endpoints that there were when it was accepted, whatever their
+	// state, and Eligible those of them that it might get, well or ill (Count).
+	Candidates, Eligible uint16
 	// ServiceActive and GlobalActive are the connections being served when it
 	// was accepted, itself included: of its Service port, and in all. 0: unknown.
 	ServiceActive, GlobalActive int32
@@ -105,6 +109,8 @@ type Ending struct {
 
 	Reason Reason
 	Errno  string
+	// Sockets are nil if nobody has looked at them.
+	Sockets *Sockets
 
 	// Of UDP sessions only.
 	DatagramsIn  int64 // passed on, from the client
@@ -120,6 +126,35 @@ type Ending struct {
 	// How each side ended, and what usher sent to it.
 	ClientClose, BackendClose Close
 	SentClient, SentBackend   Close
+	// During is the phase, if it is another one than most records with the Reason have.
+	During Word
+}
+
+// What is stronger than a balancer, for Record.Pick: session affinity, or that nothing
+// better was left.
+const (
+	PickAffinityHit    = "affinity_hit"
+	PickAffinityBroken = "affinity_broken"
+	// PickLastResort: it was ill, and all others had failed the connection.
+	PickLastResort = "last_resort"
+	// PickTerminating: it is on its way out, and none is ready (KEP-1669).
+	PickTerminating = "fallback_terminating"
+)
+
+// Count is n as a record keeps it: 65,535 stands for more, too.
+func Count(n int) uint16 { return uint16(min(max(n, 0), math.MaxUint16)) }
+
+// Phase is when it ended: accept, pick, connect, data or drain; empty before.
+func (r *Record) Phase() string {
+	switch {
+	case r.Ending == nil:
+		return ""
+	case r.During != 0:
+		return r.During.String()
+	case r.Protocol == udp && r.Reason.Phase() == "connect":
+		return "data" // connecting sends nothing
+	}
+	return r.Reason.Phase()
 }
 
 // End has the record tell of its end from now on.
@@ -164,8 +199,12 @@ func (r *Record) SetBackend(e balancer.Endpoint) {
 //     went, because it stopped) to which the endpoint had answered: the client's
 //     next datagram just opens another session.
 //
-// A session of which datagrams were dropped is trouble however it ended.
+// A session of which datagrams were dropped is trouble however it ended. What has not ended
+// is none yet.
 func (r *Record) Trouble() bool {
+	if r.Ending == nil {
+		return false
+	}
 	switch r.Reason {
 	case OK, Idle:
 		return r.Dropped > 0
@@ -176,4 +215,4 @@ func (r *Record) Trouble() bool {
 }
 
 // answered says whether a UDP session has ever had a reply.
-func (r *Record) answered() bool { return r.FirstReply >= 0 }
+func (r *Record) answered() bool { return r.Ending != nil && r.FirstReply >= 0 }

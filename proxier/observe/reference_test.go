@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -74,12 +75,15 @@ func referenceFields(r *Record) logrus.Fields {
 		"ns": r.Namespace, "service": r.Service, "port_name": r.PortName,
 		"client_ip": r.Client.Addr().String(), "client_port": r.Client.Port(),
 		"listener": r.Listener.String(),
-		"balancer": r.Balancer.String(), "eligible": r.Eligible,
+		"balancer": r.Balancer.String(), "candidates": r.Candidates, "eligible": r.Eligible,
 		"duration_ms": referenceMilliseconds(r.Duration),
 		"bytes_in":    r.BytesIn, "bytes_out": r.BytesOut,
 		"first_byte_backend_ms": referenceMilliseconds(r.FirstReply),
 		"reason":                string(r.Reason), "code": r.Reason.Code(),
 		"side": string(r.Reason.Side()), "phase": r.Reason.Phase(),
+	}
+	if r.Protocol == "udp" && f["phase"] == "connect" {
+		f["phase"] = "data"
 	}
 	if r.Protocol == "udp" {
 		maps.Copy(f, referenceSession(r))
@@ -108,6 +112,17 @@ func referenceFields(r *Record) logrus.Fields {
 	}
 	if r.ServiceActive > 0 {
 		f["svc_active"], f["global_active"] = r.ServiceActive, r.GlobalActive
+	}
+	setIf("phase", r.During.String())
+	setIf("pick", r.Pick.String())
+	if s := r.Sockets; s != nil {
+		f["unsent_client"], f["unsent_backend"] = s.UnsentClient, s.UnsentBackend
+		if s.Client != nil {
+			f["tcp_client"] = s.Client
+		}
+		if s.Backend != nil {
+			f["tcp_backend"] = s.Backend
+		}
 	}
 	setIf("client_ip_kind", r.ClientKind.String())
 	setIf("set", r.Set.String())
@@ -216,18 +231,110 @@ func referenceSentence(r *Record) string {
 		}
 		s += ")"
 	}
-	failed := slices.DeleteFunc(slices.Clone(r.Attempts), func(a Attempt) bool {
-		return a.Result == OK || a.Result == Superseded || a.Result == Abandoned
-	})
-	if r.Backend().Addr.IsValid() && len(failed) > 0 {
-		why := failed[0].Errno
-		if why == "" {
-			why = string(failed[0].Result)
+	tell := func(which ...Reason) (told string, n int64) {
+		var all []string
+		for _, a := range r.Attempts {
+			if slices.Contains(which, a.Result) {
+				continue
+			}
+			why := cmp.Or(a.Errno, string(a.Result))
+			switch {
+			case a.Result == BackendResetEarly && a.Errno == "":
+				why = "closed without an answer"
+			case a.Result == BackendResetEarly:
+				why += " without an answer"
+			case a.Errno != "":
+			case a.Result == ConnectTimeout, a.Result == Abandoned:
+				why = "no answer in " + referenceDuration(a.Duration)
+			}
+			all = append(all, fmt.Sprintf("%s (%s)", name(a.Pod, a.Backend), why))
 		}
-		s += fmt.Sprintf(" after %s on %s (%s)", plural(int64(len(failed)), "failed attempt"), name(failed[0].Pod, failed[0].Backend), why)
-		if len(failed) > 1 {
-			s += " and others"
+		if n = int64(len(all)); n > 3 {
+			return strings.Join(all[:3], ", ") + fmt.Sprintf(" and %d more", n-3), n
+		}
+		return strings.Join(all, ", "), n
+	}
+	if failed, n := tell(OK, Superseded, Abandoned); r.Backend().Addr.IsValid() && n > 0 {
+		s += fmt.Sprintf(" after %s on %s", plural(n, "failed attempt"), failed)
+	}
+	s += ": "
+	after := func(what string, d time.Duration) { s += what + " after " + referenceDuration(d) }
+	client, endpoint := r.Reason.Side() == SideClient, r.Reason.Side() == SideBackend
+	switch {
+	case session:
+		return s + r.Reason.Text()
+	case !r.Backend().Addr.IsValid():
+		s += r.Reason.Text()
+		if r.ClientCloseAt >= 0 {
+			after("", r.ClientCloseAt)
+		}
+		if r.Waited > 0 {
+			s += ", having waited for its turn for " + referenceDuration(r.Waited)
+		}
+		if tried, n := tell(OK, Superseded); n > 0 {
+			s += ": " + tried
+		}
+		return s
+	case r.Reason == OK:
+		after(r.Reason.Text(), r.Duration)
+		if r.BackendCloseAt >= 0 && r.BackendCloseAt < r.ClientCloseAt {
+			return s + ", the endpoint first"
+		} else if r.ClientCloseAt >= 0 && r.BackendCloseAt >= 0 {
+			return s + ", the client first"
+		}
+		return s
+	case r.Reason == HalfCloseTimeout && r.ClientClose == CloseFIN:
+		after("the client had closed its side", r.ClientCloseAt)
+		s += " and the endpoint was silent for too long, until " + referenceDuration(r.Duration)
+	case r.Reason == HalfCloseTimeout:
+		after("the endpoint had closed its side", r.BackendCloseAt)
+		s += " and the client was silent for too long, until " + referenceDuration(r.Duration)
+	default:
+		s += r.Reason.Text()
+		if r.Errno != "" {
+			s += " (" + r.Errno + ")"
 		}
 	}
-	return s + ": " + r.Reason.Text()
+	if n := len(r.Attempts); r.Reason == HalfCloseTimeout {
+	} else if endpoint && r.BackendCloseAt >= 0 && n > 0 {
+		s += " " + referenceDuration(r.BackendCloseAt-r.Attempts[n-1].Start-r.Attempts[n-1].Duration) + " after it was connected to"
+	} else if endpoint || client {
+		after("", r.Duration)
+	} else {
+		s += "; it had lasted " + referenceDuration(r.Duration)
+	}
+	switch {
+	case endpoint && !answered:
+		s += ", nothing had come from it"
+	case endpoint:
+		s += ", with " + plural(r.BytesOut, "byte") + " passed on from it"
+	case client:
+		s += ", with " + plural(r.BytesOut, "byte") + " passed on to it"
+	}
+	if client && r.BackendClose == CloseFIN {
+		after("; the endpoint had closed its side", r.BackendCloseAt)
+	}
+	if endpoint && r.ClientClose == CloseFIN {
+		after("; the client had closed its side", r.ClientCloseAt)
+	}
+	if r.Sockets != nil && r.Sockets.UnsentClient > 0 {
+		s += "; the client has not acknowledged " + plural(r.Sockets.UnsentClient, "byte")
+	}
+	if r.Sockets != nil && r.Sockets.UnsentBackend > 0 {
+		s += "; the endpoint has not acknowledged " + plural(r.Sockets.UnsentBackend, "byte")
+	}
+	return s
+}
+
+func referenceDuration(d time.Duration) string {
+	down := func(to time.Duration) float64 { return float64(max(d, 0)/to) / 10 }
+	switch {
+	case d < 10*time.Millisecond:
+		return fmt.Sprintf("%.1f ms", down(time.Millisecond/10))
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 100*time.Second:
+		return fmt.Sprintf("%.1f s", down(time.Second/10))
+	}
+	return d.Truncate(time.Second).String()
 }

@@ -19,15 +19,14 @@ func (r *Record) Sentence() string {
 		s = append(s, r.verb()...)
 		s = appendName(s, r.Backend().Pod, r.Backend().Addr)
 	}
-	if r.Protocol == udp {
+	if r.Protocol == udp && r.Ending != nil {
 		s = r.appendDatagrams(s)
 	}
 	if r.hasBackend() {
 		s = r.appendFailures(s)
 	}
 	s = append(s, ": "...)
-	s = append(s, r.Reason.Text()...)
-	return string(s)
+	return string(r.appendEnd(s))
 }
 
 // verb is what the Service was by the endpoint. A UDP endpoint that has never
@@ -60,29 +59,47 @@ func (r *Record) appendDatagrams(s []byte) []byte {
 
 // appendFailures tells the attempts before the one that succeeded.
 func (r *Record) appendFailures(s []byte) []byte {
-	var first *Attempt
-	n := int64(0)
-	for i := range r.Attempts {
-		a := &r.Attempts[i]
-		if !a.failed() {
-			continue
-		}
-		if n++; n == 1 {
-			first = a
-		}
-	}
+	n := r.count((*Attempt).failed)
 	if n == 0 {
 		return s
 	}
 	s = append(s, " after "...)
-	s = appendCount(s, n, "failed attempt")
+	s = appendCount(s, int64(n), "failed attempt")
 	s = append(s, " on "...)
-	s = appendName(s, first.Pod, first.Backend)
-	s = append(s, " ("...)
-	s = append(s, first.why()...)
-	s = append(s, ')')
-	if n > 1 {
-		s = append(s, " and others"...)
+	return r.appendAttempts(s, n, (*Attempt).failed)
+}
+
+func (r *Record) count(those func(*Attempt) bool) (n int) {
+	for i := range r.Attempts {
+		if those(&r.Attempts[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// attemptsTold is how many attempts a sentence has: the line has them all.
+const attemptsTold = 3
+
+// appendAttempts tells what the endpoints of those n attempts have said.
+func (r *Record) appendAttempts(s []byte, n int, those func(*Attempt) bool) []byte {
+	told := 0
+	for i := range r.Attempts {
+		a := &r.Attempts[i]
+		if !those(a) {
+			continue
+		}
+		if told == attemptsTold {
+			s = append(s, " and "...)
+			s = strconv.AppendInt(s, int64(n-told), 10)
+			return append(s, " more"...)
+		}
+		if told++; told > 1 {
+			s = append(s, ", "...)
+		}
+		s = appendName(s, a.Pod, a.Backend)
+		s = append(s, " ("...)
+		s = append(a.appendAnswer(s), ')')
 	}
 	return s
 }
@@ -92,12 +109,24 @@ func (a *Attempt) failed() bool {
 	return a.Result != OK && a.Result != Superseded && a.Result != Abandoned
 }
 
-// why is the kernel's name of the error, or what usher calls it.
-func (a *Attempt) why() string {
-	if a.Errno != "" {
-		return a.Errno
+// matters is failed, or that it was given up.
+func (a *Attempt) matters() bool { return a.failed() || a.Result == Abandoned }
+
+// appendAnswer tells what the endpoint has said: the kernel's name of the error, or for how
+// long it was silent.
+func (a *Attempt) appendAnswer(s []byte) []byte {
+	switch {
+	case a.Result == BackendResetEarly && a.Errno == "":
+		return append(s, "closed without an answer"...)
+	case a.Result == BackendResetEarly:
+		s = append(s, a.Errno...)
+		return append(s, " without an answer"...)
+	case a.Errno != "":
+		return append(s, a.Errno...)
+	case a.Result == ConnectTimeout, a.Result == Abandoned:
+		return appendDuration(append(s, "no answer in "...), a.Duration)
 	}
-	return string(a.Result)
+	return append(s, string(a.Result)...)
 }
 
 func appendCount(s []byte, n int64, what string) []byte {

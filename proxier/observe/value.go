@@ -15,7 +15,7 @@ type value struct {
 	number int64  // of a duration: nanoseconds; of yes: 1
 	addr   *netip.AddrPort
 	at     *time.Time
-	record *Record // whose ID, start, endpoint or attempts are meant
+	record *Record // whose ID, start, endpoint, attempts or sockets are meant
 }
 
 type kind uint8
@@ -26,6 +26,8 @@ const (
 	kindMilliseconds
 	kindYes
 	kindAttempts
+	kindTCPClient
+	kindTCPBackend
 	// All others are text.
 	kindText
 	kindIP
@@ -46,6 +48,22 @@ func unlessEmpty(s string) value {
 		return value{}
 	}
 	return text(s)
+}
+
+// tcpInfo is that of a socket, if there is any.
+func tcpInfo(what kind, of *Record) value {
+	v := value{kind: what, record: of}
+	if v.info() == nil {
+		return value{}
+	}
+	return v
+}
+
+func (v *value) info() *TCPInfo {
+	if v.kind == kindTCPClient {
+		return v.record.Sockets.Client
+	}
+	return v.record.Sockets.Backend
 }
 
 func number[T int | int32 | int64 | uint8 | uint16](n T) value {
@@ -89,6 +107,8 @@ func (v *value) any() any {
 		return v.number == 1
 	case kindAttempts:
 		return attempts(v.record.Attempts)
+	case kindTCPClient, kindTCPBackend:
+		return v.info()
 	case kindText:
 		return v.text
 	}
@@ -124,6 +144,8 @@ func (v *value) appendText(b []byte) []byte {
 		return appendAddrPort(b, *v.addr)
 	case kindStart:
 		return v.record.Start.UTC().AppendFormat(b, time.RFC3339Nano)
+	case kindTCPClient, kindTCPBackend:
+		return append(b, v.info().String()...)
 	case kindTime:
 		return v.at.AppendFormat(b, v.text)
 	}

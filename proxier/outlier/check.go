@@ -193,7 +193,7 @@ func isOurs(err error) bool {
 		return false
 	}
 	switch observe.ReasonOf(errno) {
-	case observe.BackendRefused, observe.BackendUnreachable:
+	case observe.BackendRefused, observe.BackendResetEarly, observe.BackendUnreachable:
 		return false
 	}
 	switch errno {

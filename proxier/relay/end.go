@@ -12,6 +12,7 @@ func (r *Relay) end() {
 	if r.goesOn() {
 		return
 	}
+	lost := unwritten{r.up.waiting(), r.down.waiting()}
 	r.up.drop()
 	r.down.drop()
 	r.mu.Lock()
@@ -20,9 +21,9 @@ func (r *Relay) end() {
 	owes := r.errno != nil && (owed(&r.client) || owed(&r.backend))
 	r.mu.Unlock()
 	if owes {
-		go r.closeSlowly()
+		go r.closeSlowly(lost)
 	} else {
-		r.close()
+		r.close(lost)
 	}
 }
 
@@ -33,7 +34,7 @@ func owed(s *side) bool { return isThere(s) && s.conn.Unsent() > 0 }
 func isThere(s *side) bool { return s.closed == observe.CloseNone || s.closed == observe.CloseFIN }
 
 // closeSlowly waits until what was sent has arrived: a reset must not overtake it.
-func (r *Relay) closeSlowly() {
+func (r *Relay) closeSlowly(lost unwritten) {
 	r.mu.Lock()
 	r.aborted = make(chan struct{})
 	if r.isOver {
@@ -45,18 +46,21 @@ func (r *Relay) closeSlowly() {
 			waitSent(s.conn, r.clock.timeouts.stalled, r.aborted)
 		}
 	}
-	r.close()
+	r.close(lost)
 }
 
 // close closes both sides, in good order if both ended so, else with a reset, and tells
 // the owner.
-func (r *Relay) close() {
+func (r *Relay) close(lost unwritten) {
 	r.mu.Lock()
 	res := Result{Reason: r.reason, Errno: r.errno}
 	r.isOver = true
 	r.mu.Unlock()
 	if res.Reason == "" {
 		res.Reason = observe.OK
+	}
+	if wants := r.limits.TCPInfo.Wants(res.Reason); wants || res.Reason != observe.OK {
+		res.Sockets = r.sockets(lost, wants)
 	}
 	for _, s := range []*side{&r.client, &r.backend} {
 		if res.Reason == observe.OK || !isThere(s) {
@@ -69,6 +73,30 @@ func (r *Relay) close() {
 	res.In, res.Out = r.Moved()
 	res.Client, res.Backend = r.client.result(), r.backend.result()
 	r.owner.Ended(res)
+}
+
+// unwritten are the bytes that were read and will not be written any more, in each
+// direction.
+type unwritten struct{ up, down int }
+
+// sockets asks the kernel about both sides before they are closed. After a good end nothing
+// is to be learned from that: what was sent is still delivered.
+func (r *Relay) sockets(lost unwritten, info bool) *observe.Sockets {
+	all := &observe.Sockets{UnsentClient: r.client.unsent(lost.down), UnsentBackend: r.backend.unsent(lost.up)}
+	if info {
+		all.Client, all.Backend = observe.NewTCPInfo(r.client.conn.Info()), observe.NewTCPInfo(r.backend.conn.Info())
+	}
+	return all
+}
+
+// unsent are the bytes for a side that it has not acknowledged, lost ones among them. The
+// kernel counts a FIN as one.
+func (s *side) unsent(lost int) int64 {
+	n := s.conn.Unsent()
+	if n > 0 && s.sent == observe.CloseFIN {
+		n--
+	}
+	return int64(n + lost)
 }
 
 // waitSent waits until the peer has acknowledged everything, until it makes no

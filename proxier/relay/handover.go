@@ -164,6 +164,17 @@ func (f *flow) takeLeft() (data []byte, err error) {
 	return f.left.pipe.empty()
 }
 
+// waiting is how much was read and not written yet.
+func (f *flow) waiting() int {
+	switch {
+	case f.left == nil:
+		return 0
+	case f.left.pipe == nil:
+		return len(f.left.rest)
+	}
+	return f.left.pipe.n
+}
+
 // drop forgets what was read and not written yet.
 func (f *flow) drop() {
 	if f.left != nil && f.left.pipe != nil {

@@ -24,6 +24,9 @@ type Limits struct {
 	// Peer says when the backend is gone. It is set when the relay is some seconds old,
 	// which most do not become; the client's socket has it from its listener.
 	Peer tcp.Liveness
+	// TCPInfo says of which connections Result.Sockets has the kernel's TCP_INFO, which
+	// limits nothing.
+	TCPInfo observe.TCPInfoOf
 }
 
 // timeouts are how long a relay waits for what no Service has a say in.

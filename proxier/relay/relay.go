@@ -17,6 +17,9 @@ type Result struct {
 	Reason          observe.Reason
 	Errno           error // what the kernel said, nil if it ended in good order
 	Client, Backend Side
+	// Sockets is what the kernel knew of both; nil if it ended in good order and
+	// Limits.TCPInfo does not ask for it.
+	Sockets *observe.Sockets
 }
 
 // Side is how one side of the connection began and ended.

@@ -135,6 +135,17 @@ func newPipe() *pipe {
 	return &pipe{r: ends[0], w: ends[1], size: size}
 }
 
+// FreePipes closes the pipes that are kept for relays to come, which make new ones.
+func FreePipes() {
+	pipes.mu.Lock()
+	defer pipes.mu.Unlock()
+	for _, p := range pipes.free {
+		unix.Close(p.r)
+		unix.Close(p.w)
+	}
+	pipes.free = nil
+}
+
 // put gives a pipe back. One that is not empty is of no use to others.
 func (p *pipe) put() {
 	pipes.mu.Lock()

@@ -15,6 +15,15 @@ func (c *Conn) Closed() bool {
 	return err == nil && info.State == tcpClose
 }
 
+// Info is what the kernel knows of the connection (TCP_INFO), nil if it is closed.
+func (c *Conn) Info() *unix.TCPInfo {
+	info, err := unix.GetsockoptTCPInfo(c.FD(), unix.SOL_TCP, unix.TCP_INFO)
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
 // Err is why the connection has failed, nil if it has not, or if somebody was told of that
 // before. It takes the error from the socket (SO_ERROR).
 func (c *Conn) Err() error {

@@ -237,6 +237,7 @@ var meanings = []struct {
 	}},
 	{"--log-connections=1/100 --log-max-errors=0", func(_ *options, c *proxier.Config) bool { return c.Service.Log == 100 && c.LogErrors == 0 }},
 	{"--log-connections=errors", func(_ *options, c *proxier.Config) bool { return c.Service.Log == observe.Errors }},
+	{"--log-tcp-info=off", func(_ *options, c *proxier.Config) bool { return c.Service.Relay.TCPInfo == observe.OfNone }},
 	{"", func(_ *options, c *proxier.Config) bool {
 		return c.Service.Log == observe.All && c.LogErrors == 100 && c.RingSize == 16384
 	}},
@@ -407,6 +408,7 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--log-file-max-files=1001", "--log-file-max-files=1001: want 0 to 1000"},
 		{"--log-connections=100", "--log-connections=100: want all, errors, off, or 1/N"},
 		{"--log-connections=1/0", "--log-connections=1/0: want all, errors, off, or 1/N"},
+		{"--log-tcp-info=some", "--log-tcp-info=some: want errors, all or off"},
 		{"--log-max-errors=-1", "--log-max-errors=-1: want 0 to"},
 		{"--metrics-max-series=-1", "--metrics-max-series=-1: want 0 to 1000000000"},
 		{"--ring-size=0", "--ring-size=0: want 1 to 1048576"},

@@ -14,6 +14,7 @@ demo: build ## serve a few Services on this machine: no cluster, no privileges
 test: build ## everything but the tests against a real API server
 	test/install-packages.sh
 	-test/bench/install-packages.sh # without these programs the tests that run them are skipped
+	-test/ui/install-packages.sh # likewise
 	test/run.sh $(shell go list ./... | grep -v -e /test/cluster -e /test/apiserver -e /test/scale)
 
 test-cluster: build ## the same binary against a real API server

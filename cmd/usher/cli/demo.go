@@ -23,7 +23,7 @@ func newDemo() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return demo.Run(cmd.Context(), demo.Options{Out: out, Log: log, Once: once})
+			return demo.Run(cmd.Context(), demo.Options{Out: out, Log: log, Version: version, Once: once})
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "do the round itself, print what it saw, and exit 0 only if all of it happened")

@@ -80,7 +80,7 @@ Try "usher demo": it needs no cluster and no privileges.`,
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(own), newGet(), newDescribe(), newObserve(), newTop(), newExplain(), newProbe(), newTrace(), newStatus(),
+	root.AddCommand(newRun(own), newGet(), newDescribe(), newObserve(), newTop(), newUI(), newExplain(), newProbe(), newTrace(), newStatus(),
 		newDrain(), newUndrain(), newKill(), newRules(), newCheck(own), newConfig(own), newDemo(), newCleanup(), newVersion())
 	return root
 }

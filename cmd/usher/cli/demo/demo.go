@@ -29,6 +29,8 @@ var manifests embed.FS
 type Options struct {
 	Out io.Writer      // for people
 	Log *logrus.Logger // for connection records
+	// Version is shown on the page.
+	Version string
 	// Once does the round itself instead of waiting for somebody to do it.
 	Once bool
 }
@@ -43,14 +45,21 @@ func Run(ctx context.Context, o Options) error {
 	defer os.RemoveAll(folder)
 
 	ctx, stop := context.WithCancel(ctx)
-	var backends sync.WaitGroup
-	defer backends.Wait()
+	var beside sync.WaitGroup
+	var at look
+	defer at.remove()
+	defer beside.Wait()
 	defer stop()
-	if err := startBackends(ctx, &backends); err != nil {
+	if err := startBackends(ctx, &beside); err != nil {
 		return err
 	}
+	if !o.Once { // nobody looks while the round runs
+		if err := at.open(ctx, &beside); err != nil {
+			return err
+		}
+	}
 	round := newRound(o.Out, folder)
-	p, err := start(ctx, o, folder, round.seen)
+	p, err := start(ctx, o, folder, at.socket, round.seen)
 	if err != nil {
 		return err
 	}
@@ -62,7 +71,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	if !o.Once {
-		fmt.Fprintf(o.Out, invitation, folder)
+		fmt.Fprintf(o.Out, invitation, at.page.URL(), folder, at.socket)
 		return <-ended
 	}
 	err = round.run(ctx)
@@ -71,7 +80,11 @@ func Run(ctx context.Context, o Options) error {
 }
 
 const invitation = `
-usher demo serves five Services on addresses of this machine. Try, in another terminal:
+usher demo serves five Services on addresses of this machine. Look at them here:
+
+  %s
+
+(the address works once, in one browser), and try, in another terminal:
 
   curl 127.96.0.10:8080        web    three endpoints take turns
   curl 127.96.0.11:8080        flaky  one endpoint is dead: see its retries below
@@ -82,7 +95,8 @@ usher demo serves five Services on addresses of this machine. Try, in another te
   curl 127.0.0.1:30014                its NodePort and its load balancer's 127.96.1.14:8080
 
 Their manifests lie in %s
-Edit one, or remove an endpoint: it takes effect within a second.
+Edit one, or remove an endpoint: it takes effect within a second. Other commands of
+usher find this one by --admin-socket=%s
 Every connection ends in one record below, and so do a UDP client's datagrams
 when nothing has passed for two minutes. Ctrl-C stops.
 
@@ -90,7 +104,7 @@ when nothing has passed for two minutes. Ctrl-C stops.
 
 const nodeName = "demo"
 
-func start(ctx context.Context, o Options, folder string, seen func(*observe.Record)) (*proxier.Proxier, error) {
+func start(ctx context.Context, o Options, folder, socket string, seen func(*observe.Record)) (*proxier.Proxier, error) {
 	src, err := source.NewManifests([]string{folder}, nodeName, "", o.Log)
 	if err != nil {
 		return nil, err
@@ -101,7 +115,7 @@ func start(ctx context.Context, o Options, folder string, seen func(*observe.Rec
 		NodePortAddresses: proxier.NodePortAddresses{Localhost: true}, // and on no other address of a laptop
 		Service:           annotation.Defaults(),
 		MinSyncPeriod:     20 * time.Millisecond, SyncPeriod: 30 * time.Second, DrainTimeout: time.Second,
-		HealthzAddress: "127.0.0.1:0", MetricsAddress: "127.0.0.1:0",
+		HealthzAddress: "127.0.0.1:0", MetricsAddress: "127.0.0.1:0", AdminSocket: socket, Version: o.Version,
 	})
 }
 

@@ -2,5 +2,6 @@
 // backends inside the process, served through the same pipeline as on a node.
 // It needs no cluster, no privilege and no network set-up.
 //
-// Read manifests/ first, then demo.go; round.go is what demo --once does.
+// Read manifests/ first, then demo.go; look.go is the page about it, and round.go what
+// demo --once does.
 package demo

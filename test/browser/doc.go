@@ -1,0 +1,3 @@
+// Package browser opens pages in a headless Chromium, looks at them and remembers what
+// the browser had to complain about.
+package browser

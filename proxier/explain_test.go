@@ -155,6 +155,12 @@ func TestLimitsAndAffinityAreExplainedWithoutBeingTouched(t *testing.T) {
 	}
 	silent := serveTCP(t, func(c net.Conn) { c.Read(make([]byte, 1)) })
 	s.set(with(web, silent)...)
+	s.eventually("only that one is left", func() error {
+		if x, err = s.explained("service", "web"); err == nil && (len(x.Candidates) != 1 || x.Candidates[0].Address != silent.String()) {
+			err = fmt.Errorf("%+v", x.Candidates)
+		}
+		return err
+	})
 	var held net.Conn
 	s.eventually("a connection that stays", func() (err error) {
 		if held, err = net.Dial("tcp", vip); err == nil && s.proxier.data.connections.count() == 0 {

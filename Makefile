@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/usher-proxy/usher/cmd/usher/cli.version=$(VERSION)
 
-.PHONY: build demo test test-cluster conformance bench bench-tcp bench-udp bench-endpoints bench-scale lint clean
+.PHONY: build demo test test-cluster conformance bench bench-tcp bench-udp bench-endpoints bench-scale bench-seen lint clean
 
 build: ## bin/usher, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/usher ./cmd/usher
@@ -27,7 +27,7 @@ conformance: ## the 75 cases in one table: usher on manifests, by iptables and b
 	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
 	test/conformance/run.sh
 
-bench: bench-tcp bench-udp bench-endpoints bench-scale ## benchmarks, with what they allocate; beside nginx, HAProxy and kernel DNAT
+bench: bench-tcp bench-udp bench-endpoints bench-scale bench-seen ## benchmarks, with what they allocate; beside nginx, HAProxy and kernel DNAT
 	go test -run '^$$' -bench . -benchmem ./balancer/... ./proxier/... ./iptables/...
 
 bench-tcp: ## requests, connections, bulk and idle connections through usher, nginx stream, HAProxy and kernel DNAT (25 minutes, on a quiet machine)
@@ -47,6 +47,11 @@ bench-scale: ## 10,000 Services and 50,000 endpoints, a real API server, beside 
 	test/install-packages.sh
 	test/controlplane/build.sh etcd kube-apiserver kube-proxy
 	USHER_SCALE_RESULTS=results go test -run '^$$' -bench Scale ./test/scale
+
+bench-seen: ## what it costs to tell of connections: no line each, a line each, five observers besides (8 minutes, on a quiet machine)
+	test/install-packages.sh
+	test/bench/install-packages.sh
+	PATH=$$PATH:/usr/sbin:/sbin go test -run '^$$' -bench Seen -timeout=1h ./test/bench
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -22,6 +22,7 @@ type lab struct {
 	proto   protocol
 	client  *netns.Pod
 	servers []*netns.Pod
+	socket  string // at which usher can be asked, if it can
 }
 
 func newLab(t testing.TB, proto protocol) *lab {

@@ -45,13 +45,14 @@ func (l *lab) manifest(name string, addr netip.Addr) string {
 		l.proto.service.Port(), l.proto.port, strings.Join(endpoints, ", "))
 }
 
-func startUsherWith(l *lab, manifests string) route {
+func startUsherWith(l *lab, manifests string, flags ...string) route {
 	dir := l.t.TempDir()
 	l.write(dir, "services.yaml", manifests)
 	output := filepath.Join(l.t.TempDir(), "log")
 	args := []string{"run", "--manifests=" + dir, "--node-name=node", "--capture=iptables", "--log-format=json"}
 	args = append(args, usherTuning[l.proto.transport]...)
 	args = append(args, strings.Fields(*usherFlags)...)
+	args = append(args, flags...)
 	c := l.launch(l.NS, output, os.Getenv("USHER_TEST_BINARY"), args...)
 	return route{addr: l.proto.service, proxy: c, output: output}
 }

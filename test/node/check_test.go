@@ -106,6 +106,7 @@ OK    policy routing  .+
 OK    refusals        no need of forwarding: .+
 OK    other servers   in nobody's way, .+
 (OK  |WARN)  files           \d+ may be open, room for \d+ connections at a time beside the sockets of 1000 Services \(a guess\).*
+OK    log file        none: records go to stderr
 OK    ports           11000-29999 has 19000 ports, \d+ of them in use
 WARN  somaxconn       1000 connections may wait for each Service port: in a burst, more are dropped and come a second later. To do: set net.core.somaxconn to 4096 or more \(sysctl -w, and a file in /etc/sysctl.d\)
 (OK  |WARN)  conntrack       \d+ of \d+ entries are used.*

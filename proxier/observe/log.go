@@ -102,9 +102,9 @@ func (l *Log) add(r *Record) {
 const (
 	// pause is between two looks into the queue while there are records: to wake somebody
 	// up for each of them costs its connection more than the line does.
-	pause = 2 * time.Millisecond
+	pause = 10 * time.Millisecond
 	// together is how many lines are written at once at most.
-	together = 64
+	together = 256
 )
 
 // Run writes records until ctx is done, and then those that are still queued.

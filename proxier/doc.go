@@ -64,12 +64,29 @@
 // decided by its first datagram only: staleFlows (staleflows.go) makes the kernel
 // forget flows that contradict the rules after every change.
 //
+// # What can be seen and done from outside
+//
+// Whoever asks at the admin socket (package admin, with a table of its paths) is answered by
+// other goroutines than those that serve. They read what the last pass has left (seen in
+// status.go), the counters of package observe and its ring of records: the views (status.go
+// and a view_*.go for each subject) and the feed of flows (view_flows.go). Looking at a live
+// connection takes its lock for a moment (view_connections.go).
+//
+// explain.go follows a connection that nobody makes, by the same functions that serve one: the
+// steps are in explain_steps.go, the rules that lead to them in explain_trail.go. A trace
+// (trace.go, trace_events.go, trace_stream.go) tells what new connections come to; while there
+// is none it costs them one atomic load.
+//
+// What changes something (actions.go) asks the loop to do it, or ends connections as everybody
+// does: repairing rules (rules.go), draining endpoints until a restart (override.go), and
+// killing connections (kill.go).
+//
 // # Who owns what
 //
 // The loop owns the map of listeners and everything in the kernel. A listener
 // owns its sockets. A connection owns its two sockets, from relay.Start on its relay
-// does, and nobody else closes them; the loops of package udp own their sessions. The capture is one of two: redirect (capture_iptables.go) or bind
-// (capture_bind.go).
+// does, and nobody else closes them; the loops of package udp own their sessions. The
+// capture is one of two: redirect (capture_iptables.go) or bind (capture_bind.go).
 //
 // Read port.go for the words, reconcile.go for a pass, connection.go for the
 // data path.

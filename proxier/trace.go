@@ -1,13 +1,14 @@
 package proxier
 
 import (
+	"fmt"
 	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 const (
@@ -24,26 +25,14 @@ type tracer struct {
 
 // trace is what one subscriber wants to know.
 type trace struct {
-	traceFilter
+	observe.Filter
 	events chan admin.TraceEvent
 	lost   atomic.Int64 // events that there was no room for, since the last one told
 }
 
-// traceFilter chooses connections. What is empty chooses all.
-type traceFilter struct {
-	client  netip.Prefix
-	service serviceName
-}
-
-func (f *traceFilter) wants(key Key, client netip.Addr) bool {
-	return (!f.client.IsValid() || f.client.Contains(client.WithZone(""))) &&
-		(f.service.namespace == "" || f.service.namespace == key.Namespace) &&
-		(f.service.name == "" || f.service.name == key.Name)
-}
-
 // Subscribe begins a trace, until end. It tells of connections that are accepted from
 // now on. The error is an *admin.Error if there are as many traces as may be.
-func (t *tracer) Subscribe(f traceFilter) (one *trace, end func(), err error) {
+func (t *tracer) Subscribe(f observe.Filter) (one *trace, end func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var now []*trace
@@ -51,9 +40,9 @@ func (t *tracer) Subscribe(f traceFilter) (one *trace, end func(), err error) {
 		now = append(now, *list...)
 	}
 	if len(now) >= maxTraces {
-		return nil, nil, &admin.Error{Status: http.StatusTooManyRequests, Message: "there are 8 traces already, and no more may be: wait for one to end"}
+		return nil, nil, &admin.Error{Status: http.StatusTooManyRequests, Message: fmt.Sprintf("there are %d traces already, and no more may be: wait for one to end", maxTraces)}
 	}
-	one = &trace{traceFilter: f, events: make(chan admin.TraceEvent, traceQueue)}
+	one = &trace{Filter: f, events: make(chan admin.TraceEvent, traceQueue)}
 	now = append(now, one)
 	t.active.Store(&now)
 	return one, func() { t.end(one) }, nil
@@ -81,16 +70,16 @@ func (t *tracer) of(c *connection) *traced {
 	if list == nil {
 		return nil
 	}
+	r := c.record
 	var by []*trace
 	for _, one := range *list {
-		if one.wants(c.key, c.record.Client.Addr()) {
+		if one.WantsLive(r.ServicePort, r.Client.Addr()) {
 			by = append(by, one)
 		}
 	}
 	if by == nil {
 		return nil
 	}
-	r := c.record
 	return &traced{by: by, start: r.Start, about: admin.TraceEvent{
 		ID: r.ID(), Namespace: c.key.Namespace, Service: c.key.Name, PortName: c.key.Port, Client: r.Client.String(),
 	}}

@@ -21,7 +21,7 @@ func endpointAt(addr netip.AddrPort, pod string) func(*admin.TraceEvent) {
 
 func (c *connection) traceAccepted() {
 	if c.traced = c.tracer.of(c); c.traced != nil {
-		c.traced.tell("accepted", fmt.Sprintf("accepted on %s; %d connections of its Service port", c.client.LocalAddr(), c.record.ServiceActive))
+		c.traced.tell("accepted", fmt.Sprintf("accepted on %s; the Service port has %s now", c.client.LocalAddr(), counted(int(c.record.ServiceActive), "connection")))
 	}
 }
 
@@ -30,8 +30,8 @@ func (c *connection) traceArrived() {
 		return
 	}
 	r := c.record
-	c.traced.tell("arrived", fmt.Sprintf("it dialled %s (%s) from %s: %d endpoints are eligible in the %s set",
-		r.VIP, r.VIPKind, clientNames[clientKind(r.ClientKind.String())], r.Eligible, r.Set))
+	c.traced.tell("arrived", fmt.Sprintf("it dialled %s (%s) from %s: the %s set has %s for it",
+		r.VIP, r.VIPKind, clientNames[clientKind(r.ClientKind.String())], r.Set, counted(int(r.Eligible), "endpoint")))
 }
 
 func (c *connection) traceLimits(err error) {
@@ -39,8 +39,10 @@ func (c *connection) traceLimits(err error) {
 	case c.traced == nil:
 	case err != nil:
 		c.traced.tell("limits", fmt.Sprintf("it did not pass the limits: %v", err))
+	case c.record.Waited == 0:
+		c.traced.tell("limits", "it passed the limits")
 	default:
-		c.traced.tell("limits", fmt.Sprintf("it passed the limits, after it had waited %s for its turn", c.record.Waited.Round(time.Microsecond)))
+		c.traced.tell("limits", fmt.Sprintf("it passed the limits, having waited %s for its turn", c.record.Waited.Round(time.Microsecond)))
 	}
 }
 

@@ -19,14 +19,9 @@ const (
 var traceParameters = []string{"client", "namespace", "service", "duration"}
 
 // traceOf reads the parameters client, namespace, service and duration.
-func traceOf(q url.Values) (f traceFilter, lasts time.Duration, err error) {
-	if f.service, err = serviceIn(q); err != nil {
+func traceOf(q url.Values) (f observe.Filter, lasts time.Duration, err error) {
+	if f, err = filterIn(q, time.Now()); err != nil {
 		return f, 0, err
-	}
-	if text := q.Get("client"); text != "" {
-		if f.client, err = prefixOf(text); err != nil {
-			return f, 0, badRequest("client=%q: want an address or a CIDR", text)
-		}
 	}
 	lasts = traceTime
 	if text := q.Get("duration"); text != "" {

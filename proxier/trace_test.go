@@ -10,9 +10,10 @@ import (
 	"testing"
 
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
-// traceOf runs a trace until the test ends, or end is called. It is under way when it
+// trace runs a trace until the test ends, or end is called. It is under way when it
 // returns.
 func (s *scene) trace(query string) (events <-chan admin.TraceEvent, end func() error) {
 	s.t.Helper()
@@ -129,7 +130,7 @@ func TestOnlySoManyTraces(t *testing.T) {
 // Whoever reads too slowly is told how much was lost, and holds up nobody.
 func TestEventsThatNobodyReads(t *testing.T) {
 	var tracer tracer
-	one, end, err := tracer.Subscribe(traceFilter{})
+	one, end, err := tracer.Subscribe(observe.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -328,7 +328,7 @@ func (v *attention) node() {
 	}
 	if n := v.drops.recent(v.dropped()); n > 0 {
 		v.add(admin.SeverityWarning, node, "", "LogDropping", fmt.Sprintf(
-			"%s could not be logged: whoever reads the log is too slow, or the disk is full; see --log-sample-ok for fewer", counted(int(n), "record")))
+			"%s could not be logged: whoever reads the log is too slow, or the disk is full; --log-connections=1/N logs fewer", counted(int(n), "record")))
 	}
 }
 

@@ -2,8 +2,6 @@ package proxier
 
 import (
 	"cmp"
-	"fmt"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -187,7 +185,7 @@ func (p *Proxier) showConnection(id string, f *observe.Filter, now time.Time) (a
 			return admin.Connections{Connections: []admin.Connection{v}}, nil
 		}
 	}
-	return nil, &admin.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no connection %q; it may have ended", id)}
+	return nil, notFound("there is no connection %q; it may have ended", id)
 }
 
 // The number of live connections or sessions that are listed.
@@ -198,10 +196,8 @@ const (
 
 // liveFilter reads the parameters of lists of what is live.
 func liveFilter(q url.Values, now time.Time) (f observe.Filter, limit int, err error) {
-	if f, err = observe.ParseFilter(q, now); err == nil {
+	if f, err = filterIn(q, now); err == nil {
 		limit, err = numberIn(q, "limit", listedByDefault, listedAtMost)
-	} else {
-		err = &admin.Error{Status: http.StatusBadRequest, Message: err.Error()}
 	}
 	return f, limit, err
 }
@@ -214,7 +210,7 @@ func numberIn(q url.Values, name string, byDefault, most int) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 || n > most {
-		return 0, &admin.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("%s=%q: want 0 to %d", name, text, most)}
+		return 0, badRequest("%s=%q: want 0 to %d", name, text, most)
 	}
 	return n, nil
 }

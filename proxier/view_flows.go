@@ -3,7 +3,6 @@ package proxier
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -24,6 +23,15 @@ func (p *Proxier) feeds() map[string]admin.Feed {
 // filterParameters are those of observe.ParseFilter.
 var filterParameters = []string{"namespace", "service", "pod", "client", "reason", "side", "errors", "since"}
 
+// filterIn reads them.
+func filterIn(q url.Values, now time.Time) (observe.Filter, error) {
+	f, err := observe.ParseFilter(q, now)
+	if err != nil {
+		return f, badRequest("%v", err)
+	}
+	return f, nil
+}
+
 // lastByDefault is how many records come before those that are followed.
 const lastByDefault = 100
 
@@ -31,9 +39,9 @@ const lastByDefault = 100
 // the oldest first: the last ones, and those to come if they are to be followed. A line
 // {"lost":N} stands for records that were overwritten before they could be sent.
 func (p *Proxier) sendFlows(ctx context.Context, q url.Values, send func([]byte) error) error {
-	f, err := observe.ParseFilter(q, time.Now())
+	f, err := filterIn(q, time.Now())
 	if err != nil {
-		return &admin.Error{Status: http.StatusBadRequest, Message: err.Error()}
+		return err
 	}
 	last, err := numberIn(q, "last", lastByDefault, 1<<30)
 	if err != nil {
@@ -42,7 +50,7 @@ func (p *Proxier) sendFlows(ctx context.Context, q url.Values, send func([]byte)
 	follow := false
 	if text := q.Get("follow"); text != "" {
 		if follow, err = strconv.ParseBool(text); err != nil {
-			return &admin.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("follow=%q: want true or false", text)}
+			return badRequest("follow=%q: want true or false", text)
 		}
 	}
 	if follow {

@@ -3,10 +3,10 @@ package admin
 import "time"
 
 // Flow is a line of /v1/flows: the record of a connection or of a UDP session that has
-// ended, with the keys of a line of the JSON log. Times in milliseconds are -1 for what
-// never happened, and what a record does not have is empty.
+// ended, with the keys of a line of the JSON log (RECORDS.md in package observe). Times in
+// milliseconds are -1 for what never happened, and what a record does not have is empty.
 type Flow struct {
-	Time    time.Time `json:"ts"` // when it was told; of a live one: zero
+	Time    time.Time `json:"ts"` // when it ended
 	Level   string    `json:"level,omitempty"`
 	Message string    `json:"msg"` // a plain sentence
 	Version int       `json:"v"`
@@ -65,7 +65,8 @@ type Flow struct {
 	Phase  string `json:"phase"`
 	Errno  string `json:"errno,omitempty"`
 
-	// How each side ended, and what was sent to it: none, fin, rst, timeout or local.
+	// How each side ended, and what was sent to it: none, fin, rst, timeout (it stopped
+	// answering) or local (its socket was destroyed on this node).
 	ClientClose    string  `json:"client_close,omitempty"`
 	ClientCloseMs  float64 `json:"client_close_ms"`
 	BackendClose   string  `json:"backend_close,omitempty"`

@@ -9,9 +9,10 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-var jsonFields = ordered([]field{
-	entryField("ts", kindTime), entryField("level", kindLevel), entryField("msg", kindMessage),
-}, slices.Sort[[]string], `"`, `":`)
+// entryFields are those that a line has besides the fields of its record.
+var entryFields = []field{entryField("ts", kindTime), entryField("level", kindLevel), entryField("msg", kindMessage)}
+
+var jsonFields = ordered(entryFields, slices.Sort[[]string], `"`, `":`)
 
 // jsonLine appends the line of a record.
 func jsonLine(b []byte, e *logrus.Entry, r *Record) []byte {

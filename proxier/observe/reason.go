@@ -13,8 +13,9 @@ type Reason string
 // that caused the end, and the phase in which it happened. Idle, Evicted and
 // ServiceRemoved are for UDP sessions, which nobody closes: Idle is how they end
 // normally. IdleTimeout, MaxDuration, EndpointRemoved and EndpointUnhealthy end connections
-// only where the Service asks for it. Superseded and Abandoned are of attempts only, and of a connection BackendResetEarly is rare: the reset has
-// to come before anybody has seen that it was made.
+// only where the Service asks for it. Superseded and Abandoned are of attempts only, and of
+// a connection BackendResetEarly is rare: the reset has to come before anybody has seen that
+// it was made.
 const (
 	OK                 Reason = "ok"
 	ClientAbort        Reason = "client_abort"

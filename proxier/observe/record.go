@@ -28,7 +28,8 @@ type Attempt struct {
 // Close is how one side of a connection ended.
 type Close uint8
 
-// The ways to end. CloseLocal: usher ended it, not the peer.
+// The ways to end. CloseLocal: something on this node destroyed the socket (ECONNABORTED,
+// tcp_abort of the kernel), not the peer.
 const (
 	CloseNone Close = iota
 	CloseFIN

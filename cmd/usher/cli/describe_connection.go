@@ -226,7 +226,7 @@ func closing(how string) string {
 	case observe.CloseTimeout.String():
 		return "stopped answering"
 	case observe.CloseLocal.String():
-		return "was closed by usher"
+		return "was destroyed on this node (as ss -K does)"
 	}
 	return "ended (" + orNone(how) + ")"
 }

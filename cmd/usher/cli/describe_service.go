@@ -46,14 +46,14 @@ meant, 4 if there is no such Service, and 1 if something else is wrong.`,
 			}
 			var p page
 			for i, name := range args {
-				ns, service, err := serviceName(name, namespace)
+				q, err := serviceQuery(name, namespace)
 				if err != nil {
 					return err
 				}
 				if i > 0 {
 					p.WriteString("\n\n")
 				}
-				d := serviceDescription{asker: asker{cmd.Context(), at.socket}, page: &p, query: url.Values{"namespace": {ns}, "service": {service}}}
+				d := serviceDescription{asker: asker{cmd.Context(), at.socket}, page: &p, query: q}
 				if err := d.describe(); err != nil {
 					return err
 				}

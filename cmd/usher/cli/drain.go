@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -53,12 +54,11 @@ func (d *drainOptions) query(args []string) (url.Values, error) {
 		return nil, usageError{fmt.Errorf("want one endpoint, as IP:PORT or IP, or its POD; not %d", len(args))}
 	}
 	q, err := endpointQuery("endpoint", args[0], d.namespace)
-	if err == nil && d.service != "" {
-		var namespace, service string
-		namespace, service, err = serviceNamed(d.service, d.namespace)
-		q.Set("namespace", namespace)
-		q.Set("service", service)
+	if err != nil || d.service == "" {
+		return q, err
 	}
+	of, err := serviceQuery(d.service, d.namespace)
+	maps.Copy(q, of)
 	return q, err
 }
 

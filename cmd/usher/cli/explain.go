@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -95,11 +94,10 @@ func (w *wayOptions) ask(cmd *cobra.Command, args []string) (x admin.Explanation
 func (w *wayOptions) query(name string) (url.Values, error) {
 	whole := name
 	name, port, hasPort := strings.Cut(name, ":")
-	namespace, service, err := serviceNamed(name, w.namespace)
+	q, err := serviceQuery(name, w.namespace)
 	if err != nil || hasPort && port == "" {
 		return nil, usageError{fmt.Errorf("%q: want [NAMESPACE/]SERVICE[:PORT]", whole)}
 	}
-	q := url.Values{"namespace": {namespace}, "service": {service}}
 	for key, value := range map[string]string{"port": port, "protocol": w.protocol, "from": w.from, "vip": w.vip} {
 		if value != "" {
 			q.Set(key, value)
@@ -112,17 +110,6 @@ func (w *wayOptions) query(name string) (url.Values, error) {
 		return nil, usageError{fmt.Errorf("--protocol=%s: want tcp or udp", w.protocol)}
 	}
 	return q, nil
-}
-
-// serviceNamed reads SERVICE or NAMESPACE/SERVICE.
-func serviceNamed(name, namespace string) (string, string, error) {
-	if before, after, both := strings.Cut(name, "/"); both {
-		namespace, name = before, after
-	}
-	if namespace == "" || name == "" || strings.Contains(name, "/") {
-		return "", "", usageError{fmt.Errorf("%q: want SERVICE or NAMESPACE/SERVICE", name)}
-	}
-	return namespace, name, nil
 }
 
 // asUsage is for what usher finds wrong with a question.
@@ -149,13 +136,16 @@ func explainTable(w io.Writer, x admin.Explanation) error {
 		}
 	}
 	fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
-	if len(x.Candidates) == 0 {
-		fmt.Fprintln(t, "No EndpointSlice names an endpoint.")
-	} else {
-		fmt.Fprintln(t, "ENDPOINT\tPOD\tNODE\tSTATE\tORDER\tSHARE\tWHY")
+	_, err := fmt.Fprintf(w, "%s\n%s\n", candidatesTable(x.Candidates), observe.Printable(x.Verdict))
+	return err
+}
+
+func candidatesTable(list []admin.Candidate) string {
+	if len(list) == 0 {
+		return "No EndpointSlice names an endpoint.\n"
 	}
-	for _, c := range x.Candidates {
+	rows := [][]string{{"ENDPOINT", "POD", "NODE", "STATE", "ORDER", "SHARE", "WHY"}}
+	for _, c := range list {
 		order, share := "", ""
 		if c.Order > 0 {
 			order = fmt.Sprint(c.Order)
@@ -163,11 +153,7 @@ func explainTable(w io.Writer, x admin.Explanation) error {
 		if c.Share > 0 {
 			share = fmt.Sprintf("%.1f%%", 100*c.Share)
 		}
-		for _, cell := range []string{c.Address, c.Pod, c.Node, string(c.State), order, share} {
-			fmt.Fprintf(t, "%s\t", observe.Printable(orNone(cell)))
-		}
-		fmt.Fprintln(t, observe.Printable(c.Why))
+		rows = append(rows, []string{c.Address, c.Pod, c.Node, string(c.State), order, share, c.Why})
 	}
-	fmt.Fprintf(t, "\n%s\n", observe.Printable(x.Verdict))
-	return t.Flush()
+	return new(table).lines(rows)
 }

@@ -209,11 +209,11 @@ func (g *getter) queries(names []string) (list []url.Values, err error) {
 		return []url.Values{g.scope()}, nil
 	}
 	for _, name := range names {
-		namespace, service, err := serviceName(name, g.namespace)
+		q, err := serviceQuery(name, g.namespace)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, url.Values{"namespace": {namespace}, "service": {service}})
+		list = append(list, q)
 	}
 	return list, nil
 }
@@ -228,6 +228,15 @@ func serviceName(text, otherwise string) (namespace, service string, err error) 
 		return "", "", usageError{fmt.Errorf("%q: want SERVICE or NAMESPACE/SERVICE", text)}
 	}
 	return namespace, service, nil
+}
+
+// serviceQuery asks for SERVICE or NAMESPACE/SERVICE.
+func serviceQuery(text, otherwise string) (url.Values, error) {
+	namespace, service, err := serviceName(text, otherwise)
+	if err != nil {
+		return nil, err
+	}
+	return url.Values{"namespace": {namespace}, "service": {service}}, nil
 }
 
 // ofServices asks at a path for what Services have.

@@ -47,11 +47,10 @@ func (l *liveFilter) query(g *getter) (url.Values, error) {
 	}
 	q := g.scope()
 	if l.service != "" {
-		namespace, service, err := serviceName(l.service, g.namespace)
-		if err != nil {
+		var err error
+		if q, err = serviceQuery(l.service, g.namespace); err != nil {
 			return nil, err
 		}
-		q = url.Values{"namespace": {namespace}, "service": {service}}
 	}
 	for name, value := range map[string]string{"pod": l.pod, "client": l.client} {
 		if value != "" {

@@ -8,13 +8,11 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/usher-proxy/usher/proxier/admin"
-	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 func newKill() *cobra.Command { return changing("kill", "End something at once", newKillConnection()) }
@@ -75,11 +73,11 @@ func (k *killOptions) query(ids []string) (url.Values, error) {
 	}
 	for name, value := range map[string]string{"pod": k.pod, "service": k.service} {
 		if value != "" {
-			namespace, name_, err := serviceNamed(value, k.namespace)
+			namespace, own, err := serviceName(value, k.namespace)
 			if err != nil {
 				return nil, usageError{fmt.Errorf("--%s=%s: want NAME or NAMESPACE/NAME", name, value)}
 			}
-			q.Set(name, namespace+"/"+name_)
+			q.Set(name, namespace+"/"+own)
 		}
 	}
 	if k.client != "" {
@@ -159,10 +157,7 @@ func (k *killOptions) post(cmd *cobra.Command, q url.Values, dry bool) (done adm
 
 // printKilled has a line for each connection.
 func printKilled(w io.Writer, done admin.Killed, killed string) error {
-	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
-	if len(done.Killed)+len(done.Gone)+len(done.Ending) > 0 {
-		fmt.Fprintln(t, "ID\tSERVICE\tCLIENT\tENDPOINT\tPOD\tAGE\tRESULT")
-	}
+	rows := [][]string{{"ID", "SERVICE", "CLIENT", "ENDPOINT", "POD", "AGE", "RESULT"}}
 	for _, list := range []struct {
 		of     []admin.KilledConnection
 		result string
@@ -176,14 +171,16 @@ func printKilled(w io.Writer, done admin.Killed, killed string) error {
 				service = c.Namespace + "/" + c.Service
 				age = (time.Duration(c.AgeSeconds*1000) * time.Millisecond).String()
 			}
-			for _, cell := range []string{c.ID, service, c.Client, c.Endpoint, c.Pod, age} {
-				fmt.Fprintf(t, "%s\t", observe.Printable(orNone(cell)))
-			}
-			fmt.Fprintln(t, observe.Printable(result))
+			rows = append(rows, []string{c.ID, service, c.Client, c.Endpoint, c.Pod, age, result})
 		}
 	}
-	if done.More > 0 {
-		fmt.Fprintf(t, "and %d more\n", done.More)
+	text := ""
+	if len(rows) > 1 {
+		text = new(table).lines(rows)
 	}
-	return t.Flush()
+	if done.More > 0 {
+		text += fmt.Sprintf("and %d more\n", done.More)
+	}
+	_, err := io.WriteString(w, text)
+	return err
 }

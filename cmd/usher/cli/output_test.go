@@ -78,11 +78,7 @@ func streamSocket(t *testing.T, views map[string]admin.View, flows http.HandlerF
 // streamAt does so at a socket until stop is called.
 func streamAt(t *testing.T, socket string, views map[string]admin.View, flows http.HandlerFunc) (stop func()) {
 	t.Helper()
-	l, err := admin.Listen(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := admin.Server(views, nil)
+	server := admin.API{Views: views}.Server()
 	others := server.Handler
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/flows" {
@@ -91,6 +87,16 @@ func streamAt(t *testing.T, socket string, views map[string]admin.View, flows ht
 		}
 		others.ServeHTTP(w, r)
 	})
+	return serveAt(t, socket, server)
+}
+
+// serveAt has a server answer at a socket until stop is called.
+func serveAt(t *testing.T, socket string, server *http.Server) (stop func()) {
+	t.Helper()
+	l, err := admin.Listen(t.Context(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); server.Serve(l) }()
 	return func() { server.Close(); <-ended }
@@ -99,15 +105,14 @@ func streamAt(t *testing.T, socket string, views map[string]admin.View, flows ht
 // adminSocket is that of a usher which shows and does these things, while the test lasts.
 func adminSocket(t *testing.T, views map[string]admin.View, actions map[string]admin.Action) string {
 	t.Helper()
+	return socketOf(t, admin.API{Views: views, Actions: actions})
+}
+
+// socketOf is that of a usher with this API, while the test lasts.
+func socketOf(t *testing.T, api admin.API) string {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "usher.sock")
-	l, err := admin.Listen(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := admin.Server(views, actions)
-	ended := make(chan struct{})
-	go func() { defer close(ended); server.Serve(l) }()
-	t.Cleanup(func() { server.Close(); <-ended })
+	t.Cleanup(serveAt(t, socket, api.Server()))
 	return socket
 }
 

@@ -2,12 +2,10 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -258,18 +256,11 @@ func (p *probeOptions) found(ctx context.Context, local string, x admin.Explanat
 	}
 	ended := ""
 	q.Set("last", "100")
-	told := admin.Stream(ctx, p.admin.socket, http.MethodGet, "/v1/flows", q, func(line []byte) error {
-		var r struct {
-			ClientIP    string `json:"client_ip"`
-			ClientPort  uint16 `json:"client_port"`
-			BackendIP   string `json:"backend_ip"`
-			BackendPort uint16 `json:"backend_port"`
-			Pod         string `json:"backend_pod"`
+	told := asker{ctx, p.admin.socket}.flows(q, func(f *admin.Flow) (enough bool) {
+		if addressOf(f.ClientIP, f.ClientPort) == local && f.BackendIP != "" {
+			ended = answeredBy(addressOf(f.BackendIP, f.BackendPort), f.BackendPod)
 		}
-		if json.Unmarshal(line, &r) == nil && r.ClientIP == at.Addr().String() && r.ClientPort == at.Port() && r.BackendIP != "" {
-			ended = answeredBy(net.JoinHostPort(r.BackendIP, fmt.Sprint(r.BackendPort)), r.Pod)
-		}
-		return nil
+		return false // the newest is the last
 	})
 	if ended == "" && err != nil && told != nil {
 		return unknown

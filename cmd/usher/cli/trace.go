@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -66,12 +67,11 @@ func (o *traceOptions) query() (url.Values, error) {
 		q.Set("client", o.from)
 	}
 	if o.service != "" {
-		namespace, service, err := serviceNamed(o.service, o.namespace)
+		of, err := serviceQuery(o.service, o.namespace)
 		if err != nil {
 			return nil, err
 		}
-		q.Set("namespace", namespace)
-		q.Set("service", service)
+		maps.Copy(q, of)
 	}
 	return q, nil
 }

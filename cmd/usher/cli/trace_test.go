@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,23 +10,9 @@ import (
 	"github.com/usher-proxy/usher/proxier/admin"
 )
 
-// streaming is a usher that answers at a path with lines.
-func streaming(t *testing.T, path string, feed admin.Feed) (socket string) {
-	t.Helper()
-	socket = filepath.Join(t.TempDir(), "usher.sock")
-	l, err := admin.Listen(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, ended := admin.API{Feeds: map[string]admin.Feed{path: feed}}.Server(), make(chan struct{})
-	go func() { defer close(ended); server.Serve(l) }()
-	t.Cleanup(func() { server.Close(); <-ended })
-	return socket
-}
-
 func TestTrace(t *testing.T) {
 	var asked url.Values
-	socket := streaming(t, "/v1/trace", admin.Feed{
+	socket := socketOf(t, admin.API{Feeds: map[string]admin.Feed{"/v1/trace": {
 		Parameters: []string{"client", "namespace", "service", "duration"}, Change: true,
 		Run: func(_ context.Context, q url.Values, send func([]byte) error) error {
 			if asked = q; q.Get("duration") == "59m0s" {
@@ -45,7 +30,7 @@ func TestTrace(t *testing.T) {
 			}
 			return nil
 		},
-	})
+	}}})
 	out, said, err := executed(t, []string{"trace", "--from", "10.1.0.0/16", "--to-service", "web", "-n", "shop", "--duration=1m", "--admin-socket=" + socket})
 	want := `
 1-1                 0.010  accepted      10.1.1.1:9 -> default/web: accepted

@@ -63,7 +63,7 @@ func (f *fake) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	views := admin.Server(f.views(), nil)
+	views := admin.API{Views: f.views()}.Server()
 	mux := http.NewServeMux()
 	mux.Handle("/", views.Handler)
 	mux.HandleFunc("/v1/flows", f.flows)

@@ -44,3 +44,11 @@ func open(t *testing.T, socket string) *browser.Tab {
 	t.Helper()
 	return browser.Open(t, serve(t, socket).URL())
 }
+
+// opened is the page of a fake usher with that many Services.
+func opened(t *testing.T, services int) (*fake, *browser.Tab) {
+	t.Helper()
+	f := newFake(t, services)
+	f.start(t)
+	return f, open(t, f.socket)
+}

@@ -16,9 +16,7 @@ func TestPictures(t *testing.T) {
 	if dir == "" {
 		t.Skip("USHER_UI_SHOTS names no directory for pictures")
 	}
-	f := newFake(t, 10000)
-	f.start(t)
-	b := open(t, f.socket)
+	_, b := opened(t, 10000)
 	for _, width := range []int64{1280, 380} {
 		for _, theme := range []string{"light", "dark"} {
 			b.Size(width, 860)

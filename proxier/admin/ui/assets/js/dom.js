@@ -44,6 +44,12 @@ export function setText(at, text) {
   if (at.textContent !== seen) at.textContent = seen;
 }
 
+/** fitted is a text for an SVG that is cut to a width, by what a character takes on average. */
+export function fitted(text, width, each = 6.7) {
+  const seen = visible(text), most = Math.max(3, Math.floor(width / each));
+  return seen.length > most ? `${seen.slice(0, most - 1)}…` : seen;
+}
+
 /** size sets the width of a bar, as a share from 0 to 1. */
 export function size(at, share) {
   at.style.width = `${Math.max(0, Math.min(1, share || 0)) * 100}%`;

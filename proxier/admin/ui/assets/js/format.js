@@ -1,4 +1,4 @@
-// Numbers, sizes and times for people.
+// Numbers, sizes, times and names for people.
 
 const units = ['', 'k', 'M', 'G', 'T', 'P'];
 
@@ -46,6 +46,9 @@ export function clock(when) {
   const at = new Date(when);
   return Number.isNaN(at.getTime()) ? '–' : at.toLocaleTimeString('en-GB') + '.' + String(at.getMilliseconds()).padStart(3, '0');
 }
+
+/** servicePort is the name of a Service, with that of its port. */
+export const servicePort = (namespace, service, port) => `${namespace}/${service}${port ? `:${port}` : ''}`;
 
 /** hostPort joins an address and a port. */
 export const hostPort = (ip, port) => !ip ? '–' : !port ? ip : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;

@@ -1,7 +1,7 @@
 // A table that may have very many rows: only those in sight exist as elements.
 import { fill, h } from './dom.js';
 
-const rowHeight = 36;
+export const rowHeight = 36; // as in parts.css
 const spare = 8; // rows beyond the edges
 
 /**
@@ -125,6 +125,11 @@ function high(tr, rows) {
   tr.hidden = rows <= 0;
   tr.style.height = `${rows * rowHeight}px`;
   tr.firstChild.style.height = `${rows * rowHeight}px`;
+}
+
+/** serviceLink is the address of the view of one Service. */
+export function serviceLink(namespace, name) {
+  return `#/service/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
 }
 
 /** link draws a link into a cell, and leaves one that is there already. */

@@ -1,16 +1,16 @@
 // What is live now: connections of TCP and sessions of UDP.
 import { get } from '../api.js';
 import { fill, h, setText } from '../dom.js';
-import { age, ago, bytes, count, ms, whole } from '../format.js';
+import { age, ago, bytes, count, ms, servicePort, whole } from '../format.js';
 import { live } from '../live.js';
 import { every } from '../poll.js';
 import { opener, Table } from '../table.js';
-import { openDialog } from './record.js';
+import { openDialog } from '../dialog.js';
 
 const most = 1000;
 const text = (name, of, more) => ({ name, value: of, draw: (td, c) => { setText(td, of(c)); td.title = td.textContent; }, ...more });
 const measure = (name, field, format, more) => ({ name, numeric: true, value: c => c[field], draw: (td, c) => setText(td, format(c[field])), ...more });
-const target = c => `${c.namespace}/${c.service}${c.port_name ? `:${c.port_name}` : ''}`;
+const target = c => servicePort(c.namespace, c.service, c.port_name);
 const bytesIn = measure('In', 'bytes_in', bytes, { class: 'wide', width: '90px' });
 const bytesOut = measure('Out', 'bytes_out', bytes, { class: 'wide', width: '90px' });
 

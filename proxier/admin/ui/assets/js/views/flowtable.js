@@ -1,22 +1,22 @@
 // A live table of flows, the newest first, as usher sends them.
 import { stream } from '../api.js';
 import { h, setText } from '../dom.js';
-import { bytes, clock, count, hostPort, ms, whole } from '../format.js';
+import { bytes, clock, count, hostPort, ms, servicePort, whole } from '../format.js';
 import { live, since } from '../live.js';
 import { pause } from '../poll.js';
-import { opener, Table } from '../table.js';
+import { opener, rowHeight, Table } from '../table.js';
 import { showRecord } from './record.js';
 
 const kept = 2000; // rows
 
-/** isTrouble says whether a client may have missed something, as the level of the log does. */
-export const isTrouble = r => r.level ? r.level !== 'info' && r.level !== 'debug' : r.reason !== 'ok' && r.reason !== 'idle';
+// isTrouble says whether a client may have missed something, as the level of the log does.
+const isTrouble = r => r.level ? r.level !== 'info' && r.level !== 'debug' : r.reason !== 'ok' && r.reason !== 'idle';
 
 const text = (name, of, more) => ({ name, draw: (td, r) => { setText(td, of(r)); td.title = td.textContent; }, ...more });
 
 const columns = of => [
   { name: 'Ended', class: 'when', draw: (td, r) => opener(td, clock(r.ts), () => showRecord(r)) },
-  of ? null : text('Service', r => `${r.ns}/${r.service}${r.port_name ? `:${r.port_name}` : ''}`),
+  of ? null : text('Service', r => servicePort(r.ns, r.service, r.port_name)),
   text('Client', r => hostPort(r.client_ip, r.client_port), { class: 'wide' }),
   text('Endpoint', r => r.backend_pod || (r.backend_ip ? hostPort(r.backend_ip, r.backend_port) : 'none'), { class: of ? '' : 'wide' }),
   { name: 'Reason', class: 'reason', draw: (td, r) => { setText(td, r.reason); td.classList.toggle('bad', isTrouble(r)); td.title = r.msg || ''; } },
@@ -30,7 +30,7 @@ const columns = of => [
  * that all are of one Service. */
 export function flowTable({ label, of = false }) {
   const tall = !of;
-  const table = new Table({ label, columns: columns(of), key: r => r.id + (r.event || ''), tall, rowClass: r => isTrouble(r) ? 'trouble' : '' });
+  const table = new Table({ label, columns: columns(of), key: r => r.id, tall, rowClass: r => isTrouble(r) ? 'trouble' : '' });
   if (!tall) table.element.style.maxHeight = '420px';
   const empty = h('p', { class: 'empty' }, 'Asking usher…');
   const at = { table, element: table.element, empty, paused: false, lost: 0, rows: [], waiting: [], onnews: () => {} };
@@ -46,7 +46,7 @@ export function flowTable({ label, of = false }) {
       at.rows = added.concat(at.rows).slice(0, kept);
       table.element.hidden = at.rows.length === 0;
       table.set(at.rows);
-      if (top > 4) table.element.scrollTop = top + added.length * 36; // what is read stays where it is
+      if (top > 4) table.element.scrollTop = top + added.length * rowHeight; // what is read stays where it is
     }
     empty.hidden = at.rows.length > 0;
     at.onnews();
@@ -54,7 +54,6 @@ export function flowTable({ label, of = false }) {
   const later = () => { timer ??= setTimeout(at.show, 200); };
 
   function take(r) {
-    if (r.event === 'conn.open') return; // told again at its end
     if (r.lost !== undefined && !r.id) at.lost += r.lost;
     else if (at.waiting.push(r) > kept) at.waiting.shift();
     later();

@@ -1,12 +1,10 @@
 // Who talks to whom, as far as the ring reaches back.
 import { get } from '../api.js';
-import { fill, h, setText } from '../dom.js';
+import { fill, fitted, h, setText } from '../dom.js';
 import { age, bytes, count, whole } from '../format.js';
 import { since } from '../live.js';
 import { every } from '../poll.js';
-import { link, Table } from '../table.js';
-import { serviceLink } from './overview.js';
-import { fitted } from './way.js';
+import { link, serviceLink, Table } from '../table.js';
 
 const shownNodes = 14; // in each column
 

@@ -5,6 +5,7 @@ import { fill, h, hear, setText, size } from '../dom.js';
 import { age, ago, byteRate, count, percent, rate, whole } from '../format.js';
 import { live, onLive } from '../live.js';
 import { every } from '../poll.js';
+import { serviceLink } from '../table.js';
 
 export function overview(main, parts, query, signal) {
   const attention = h('div', {}, h('p', { class: 'muted' }, 'Asking usher…'));
@@ -71,11 +72,6 @@ function subject(a) {
   const name = (a.namespace ? `${a.namespace}/` : '') + a.name + (a.port ? ` ${a.port}` : '');
   if (a.kind !== 'Service') return `${a.kind} ${name}`;
   return h('a', { href: serviceLink(a.namespace, a.name) }, name);
-}
-
-/** serviceLink is the address of the view of one Service. */
-export function serviceLink(namespace, name) {
-  return `#/service/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
 }
 
 function cells(s) {

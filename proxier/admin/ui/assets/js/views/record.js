@@ -1,20 +1,8 @@
 // The whole story of one connection, in a dialog.
+import { openDialog } from '../dialog.js';
 import { h } from '../dom.js';
-import { bytes, clock, hostPort, ms } from '../format.js';
+import { bytes, clock, hostPort, ms, servicePort } from '../format.js';
 import { timeline } from './timeline.js';
-
-/** openDialog shows something over the page, until Escape or its button closes it. */
-export function openDialog(title, ...content) {
-  const before = document.activeElement;
-  const id = 'dialog-title';
-  const dialog = h('dialog', { 'aria-labelledby': id },
-    h('div', { class: 'inner' }, h('div', { class: 'head' }, h('h2', { id }, title), h('button', { type: 'button', class: 'close', onclick: () => dialog.close() }, 'Close')), content));
-  dialog.addEventListener('close', () => { dialog.remove(); if (before?.isConnected) before.focus(); });
-  dialog.addEventListener('click', e => { if (e.target === dialog) dialog.close(); });
-  document.body.append(dialog);
-  dialog.showModal();
-  return dialog;
-}
 
 const sides = { none: 'both sides', client: 'the client', backend: 'the endpoint', proxy: 'usher' };
 const phases = { accept: 'as it began', pick: 'as an endpoint was chosen', connect: 'while connecting', data: 'after data could pass', drain: 'because of a change' };
@@ -23,7 +11,7 @@ const phases = { accept: 'as it began', pick: 'as an endpoint was chosen', conne
 export function showRecord(r) {
   const at = h('div', { class: 'timeline' });
   const attempts = r.attempts || [];
-  openDialog(`${r.ns}/${r.service}${r.port_name ? `:${r.port_name}` : ''}, ended at ${clock(r.ts)}`,
+  openDialog(`${servicePort(r.ns, r.service, r.port_name)}, ended at ${clock(r.ts)}`,
     h('p', { class: 'sentence' }, r.msg || r.reason),
     at,
     attempts.length ? h('div', {}, h('h3', {}, 'Attempts'), h('table', { class: 'plain' },

@@ -5,8 +5,7 @@ import { fill, h, setText } from '../dom.js';
 import { byteRate, count, ms, rate, whole } from '../format.js';
 import { live, onLive } from '../live.js';
 import { every } from '../poll.js';
-import { link, Table } from '../table.js';
-import { serviceLink } from './overview.js';
+import { link, serviceLink, Table } from '../table.js';
 
 const quiet = { conns: 0, active: 0, in: 0, out: 0, troubles: 0, retries: 0, p99: -1 };
 const of = s => live.services.get(s.key) || quiet;

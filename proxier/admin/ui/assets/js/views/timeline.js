@@ -1,9 +1,8 @@
 // What happened when within one connection: tries above, then the bytes, and what each side did.
-import { fill, h } from '../dom.js';
+import { fill, fitted, h } from '../dom.js';
 import { ms } from '../format.js';
-import { fitted } from './way.js';
 
-const how = { fin: 'FIN', rst: 'RST', timeout: 'timeout', local: 'ended by usher' };
+const how = { fin: 'FIN', rst: 'RST', timeout: 'timeout', local: 'destroyed on this node' };
 
 /** timeline draws a record. Time runs by its square root: what is interesting is early. */
 export function timeline(at, r) {

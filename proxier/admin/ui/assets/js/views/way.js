@@ -1,6 +1,6 @@
 // The picture of the packet's way: from the client to the endpoints, in a row where there
 // is room, else one below the other.
-import { fill, h, visible } from '../dom.js';
+import { fill, fitted, h } from '../dom.js';
 import { ago, hostPort, ms, rate, whole, byteRate } from '../format.js';
 
 const wideFrom = 860;
@@ -46,12 +46,6 @@ function endpoints(port) {
 }
 
 const shortName = e => e.pod ? e.pod.split('/').pop() : e.address;
-
-/** fitted is a text that is cut to a width, at about 7 units a character. */
-export function fitted(text, width, each = 6.7) {
-  const seen = visible(text), most = Math.max(3, Math.floor(width / each));
-  return seen.length > most ? `${seen.slice(0, most - 1)}…` : seen;
-}
 
 const boxHeight = 84, endHeight = 40;
 

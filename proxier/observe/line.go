@@ -1,7 +1,7 @@
 package observe
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -20,22 +20,24 @@ func (r *Record) EndTime() time.Time { return r.Start.Add(r.Duration) }
 // time: most are made once. It holds some newest ones, in about 1 MB. The zero value is
 // ready, and it is safe for concurrent use.
 type Lines struct {
-	slots [1024]atomic.Pointer[line]
+	slots [1024]line
 }
 
+// line keeps its room for the next record's: lines would be most of what a busy node throws
+// away otherwise.
 type line struct {
+	mu   sync.Mutex
 	of   *Record
 	text []byte
 }
 
 // Append appends the line of a record.
 func (l *Lines) Append(b []byte, r *Record) []byte {
-	slot := &l.slots[r.number%uint64(len(l.slots))]
-	if made := slot.Load(); made != nil && made.of == r {
-		return append(b, made.text...)
+	made := &l.slots[r.number%uint64(len(l.slots))]
+	made.mu.Lock()
+	defer made.mu.Unlock()
+	if made.of != r {
+		made.of, made.text = r, AppendJSON(made.text[:0], r)
 	}
-	start := len(b)
-	b = AppendJSON(b, r)
-	slot.Store(&line{r, append([]byte(nil), b[start:]...)})
-	return b
+	return append(b, made.text...)
 }

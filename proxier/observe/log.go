@@ -104,7 +104,7 @@ const (
 	// up for each of them costs its connection more than the line does.
 	pause = 10 * time.Millisecond
 	// together is how many lines are written at once at most.
-	together = 256
+	together = 64
 )
 
 // Run writes records until ctx is done, and then those that are still queued.

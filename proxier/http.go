@@ -110,9 +110,47 @@ func writeBody(w http.ResponseWriter, contentType string, body []byte) {
 // kube-proxy does. Services are served meanwhile.
 const bindRetry = 5 * time.Second
 
-// serve warns of a failure once, however often it comes.
+// requests are those that a server answers. Its own Close hangs up on them, but does not wait
+// until nobody is busy with them any more.
+type requests struct {
+	http.Handler
+	mu   sync.RWMutex // read-locked by each
+	over bool
+}
+
+func (r *requests) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !r.over {
+		r.Handler.ServeHTTP(w, request)
+	}
+}
+
+// wait waits for all, and lets no more begin.
+func (r *requests) wait() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+}
+
+// endWith has the server end with ctx. To wait for that is up to the caller, with the
+// function that it returns.
+func (s *httpServer) endWith(ctx context.Context) (wait func()) {
+	all := &requests{Handler: s.server.Handler}
+	lasts, cancel := context.WithCancel(context.Background())
+	s.server.Handler, s.server.BaseContext = all, func(net.Listener) context.Context { return lasts }
+	end := sync.OnceFunc(func() {
+		s.server.Close() // first: what is followed does not end well
+		cancel()
+	})
+	stop := context.AfterFunc(ctx, end)
+	return func() { stop(); end(); all.wait() }
+}
+
+// serve warns of a failure once, however often it comes. When it returns nothing is served
+// any more.
 func (p *Proxier) serve(ctx context.Context, s httpServer, retry time.Duration, fail func(error)) {
-	defer context.AfterFunc(ctx, func() { s.server.Close() })()
+	defer s.endWith(ctx)()
 	log := p.cfg.Log.WithField("address", s.addr)
 	told := ""
 	for ctx.Err() == nil {

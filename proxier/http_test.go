@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -286,5 +287,34 @@ func TestStoppingDoesNotWaitForTheNextTry(t *testing.T) {
 	w.stop()
 	if took := time.Since(begin); took > bindRetry/2 {
 		t.Errorf("took %s", took)
+	}
+}
+
+// What is asked may look at anything of a Proxier, which therefore outlasts it: also a
+// request whose body nobody reads, so that net/http does not notice that it is over.
+func TestServingEndsWithItsRequests(t *testing.T) {
+	w := newWeb(t, func(*Config) {})
+	begun := make(chan struct{})
+	var ended atomic.Bool
+	slow := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+		time.Sleep(100 * time.Millisecond) // it takes its time
+		ended.Store(true)
+	})}
+	w.start(func(ctx context.Context, workers *sync.WaitGroup, fail func(error)) {
+		s := httpServer{what: "metrics", addr: "127.0.0.1:0", server: slow, listen: listenTCP}
+		workers.Go(func() { w.serve(ctx, s, time.Millisecond, fail) })
+	})
+	c, err := net.Dial("tcp", strings.TrimPrefix(w.url("metrics"), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\n")
+	<-begun
+	w.stop()
+	if !ended.Load() {
+		t.Error("somebody is still busy with a request")
 	}
 }

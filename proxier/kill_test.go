@@ -135,6 +135,14 @@ func TestKillingRacesWithTheEnd(t *testing.T) {
 	t.Logf("%d were killed, %d gone before", killed, gone)
 }
 
+func TestClientsByMappedAddresses(t *testing.T) {
+	for text, want := range map[string]string{"::ffff:10.0.0.9": "10.0.0.9/32", "::ffff:10.0.0.0/112": "10.0.0.0/16", "::ffff:0:0/96": "0.0.0.0/0", "fd00::/8": "fd00::/8"} {
+		if got, err := prefixOf(text); err != nil || got.String() != want {
+			t.Errorf("%s is %s, %v; want %s", text, got, err, want)
+		}
+	}
+}
+
 func TestWhatCannotBeKilled(t *testing.T) {
 	s := newScene(t)
 	for query, want := range map[string]string{

@@ -168,23 +168,27 @@ func (p *Proxier) drainEndpoint(ctx context.Context, q url.Values) (any, error) 
 	var done []admin.Drained
 	uid, _ := admin.Caller(ctx)
 	err = p.inLoop(ctx, func(ctx context.Context) error {
-		if i := slices.IndexFunc(p.overrides, func(o override) bool { return o.target == t }); i >= 0 {
-			done = p.drained(p.overrides[i : i+1])
-			return nil // already
-		}
 		o := override{target: t, uid: uid, since: time.Now()}
 		found := p.drained(overrides{o})[0].Endpoints
+		list := slices.Clone(p.overrides)
+		if i := slices.IndexFunc(list, func(o override) bool { return o.target == t }); i >= 0 {
+			if already := p.drained(list[i : i+1]); len(already[0].Endpoints) == len(found) {
+				done = already
+				return nil
+			}
+			list = slices.Delete(list, i, i+1) // another pod has got the address since
+		}
 		switch {
 		case len(found) == 0:
 			return notFound("no EndpointSlice of a Service that is served here names %s", t)
-		case len(p.overrides) >= maxOverrides:
+		case len(list) >= maxOverrides:
 			return &admin.Error{Status: http.StatusConflict, Message: fmt.Sprintf("%d are drained already, and no more may be: undrain some", maxOverrides)}
 		}
 		one := !slices.ContainsFunc(found, func(e admin.DrainedEndpoint) bool { return e.Pod != found[0].Pod })
 		if t.addr.IsValid() && one {
 			o.tenant = found[0].Pod
 		}
-		p.override(ctx, append(slices.Clone(p.overrides), o))
+		p.override(ctx, append(list, o))
 		done = p.drained(overrides{o})
 		p.tellDrained(done[0], "EndpointDrained", fmt.Sprintf("%s gets no new connections from this node: %s", t, o.why()))
 		return nil
@@ -270,18 +274,17 @@ func (p *Proxier) drained(list overrides) []admin.Drained {
 	if seen == nil || len(list) == 0 {
 		return told
 	}
+	targets := make([]target, len(list))
+	for i := range list {
+		targets[i] = list[i].target
+	}
 	for _, s := range seen.ports() {
 		name := serviceName{s.key.Namespace, s.key.Name}
-		var view *portView // made for ports that are concerned only
+		if !slices.ContainsFunc(seen.planner.slicesOf(name), func(e *discoveryv1.EndpointSlice) bool { return mayConcern(targets, name, e) }) {
+			continue
+		}
+		view := newPortView(seen.desired, s)
 		for i := range list {
-			if !slices.ContainsFunc(seen.planner.slicesOf(name), func(e *discoveryv1.EndpointSlice) bool {
-				return mayConcern([]target{list[i].target}, name, e)
-			}) {
-				continue
-			}
-			if view == nil {
-				view = newPortView(seen.desired, s)
-			}
 			told[i].Endpoints = append(told[i].Endpoints, view.drainedBy(list[i:i+1])...)
 		}
 	}

@@ -181,6 +181,30 @@ func TestADrainedAddressIsThatOfItsPod(t *testing.T) {
 	s.refused(vip)
 }
 
+// Who drains the address once more means the pod that has it now.
+func TestADrainedAddressIsDrainedAgainForAnotherPod(t *testing.T) {
+	b := newBackend(t)
+	s := newScene(t)
+	for _, name := range []string{"web-1", "web-2"} {
+		s.set(service("web", vip), end(b.addr, ofPod(name)))
+		s.eventually(name+" serves", func() error {
+			if got := s.told("web"); len(got) != 1 || !strings.Contains(got[0], " in [cluster]") {
+				return fmt.Errorf("%q", got)
+			}
+			_, err := get(vip)
+			return err
+		})
+		done, err := s.drain(t, "endpoint="+b.addr.Addr().String())
+		if err != nil || len(done) != 1 || len(done[0].Endpoints) != 1 || done[0].Endpoints[0].Pod != "default/"+name {
+			t.Fatalf("%s: %+v, %v", name, done, err)
+		}
+		s.refused(vip)
+	}
+	if list, _ := s.proxier.showDrained(nil); len(list.([]admin.Drained)) != 1 {
+		t.Errorf("drained are %+v", list)
+	}
+}
+
 func TestDrainingOneServiceLeavesTheOthersAlone(t *testing.T) {
 	a, other := newBackend(t), testVIP(3)
 	s := newScene(t)

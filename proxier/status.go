@@ -110,10 +110,12 @@ func (p *Proxier) Endpoints(namespace, service string) []admin.ServicePort {
 	if seen == nil {
 		return list
 	}
-	for _, s := range seen.ports() {
-		if (namespace == "" || namespace == s.key.Namespace) && (service == "" || service == s.key.Name) {
-			list = append(list, newPortView(seen.desired, s).status())
-		}
+	ports := slices.DeleteFunc(seen.ports(), func(s seenPort) bool {
+		return namespace != "" && namespace != s.key.Namespace || service != "" && service != s.key.Name
+	})
+	list = slices.Grow(list, len(ports))
+	for _, s := range ports {
+		list = append(list, newPortView(seen.desired, s).status())
 	}
 	return list
 }

@@ -28,6 +28,7 @@ type trace struct {
 	observe.Filter
 	events chan admin.TraceEvent
 	lost   atomic.Int64 // events that there was no room for, since the last one told
+	over   atomic.Bool  // though connections may know of it for as long as they last
 }
 
 // Subscribe begins a trace, until end. It tells of connections that are accepted from
@@ -49,6 +50,7 @@ func (t *tracer) Subscribe(f observe.Filter) (one *trace, end func(), err error)
 }
 
 func (t *tracer) end(one *trace) {
+	one.over.Store(true)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var left []*trace
@@ -87,6 +89,9 @@ func (t *tracer) of(c *connection) *traced {
 
 // tell never blocks.
 func (t *trace) tell(e admin.TraceEvent) {
+	if t.over.Load() {
+		return // nobody reads any more
+	}
 	lost := t.lost.Swap(0)
 	e.Lost = int(lost)
 	select {

@@ -60,6 +60,12 @@ func (p *Proxier) trace(ctx context.Context, q url.Values, send func([]byte) err
 		case e := <-one.events:
 			err = tell(e)
 		case <-over.C:
+			for n := len(one.events); n > 0 && err == nil; n-- {
+				err = tell(<-one.events)
+			}
+			if err != nil {
+				return err
+			}
 			end := admin.TraceEvent{Time: time.Now().UTC(), Event: admin.TraceEnd, Text: fmt.Sprintf("%s are over", lasts), Lost: int(one.lost.Load())}
 			return tell(end)
 		case <-ctx.Done():

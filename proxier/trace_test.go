@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/observe"
@@ -107,6 +108,38 @@ func TestATraceEndsByItself(t *testing.T) {
 	events, _ := s.trace("duration=10ms")
 	if e := <-events; e.Event != admin.TraceEnd {
 		t.Errorf("it ends with %+v", e)
+	}
+}
+
+// What has happened in its time is told, also by a reader who is behind; what happens later
+// is not kept for anybody.
+func TestNothingOfATraceIsLeftBehind(t *testing.T) {
+	s := newScene(t)
+	var names []string
+	var of *traced
+	err := s.proxier.trace(t.Context(), query("duration", "20ms"), func(line []byte) error {
+		var e admin.TraceEvent
+		if err := json.Unmarshal(line, &e); err != nil {
+			return err
+		}
+		switch names = append(names, e.Event); len(names) {
+		case 1:
+			one := (*s.proxier.data.tracer.active.Load())[0]
+			of = &traced{by: []*trace{one}}
+			for range 100 {
+				of.tell("attempt", "")
+			}
+		case 2:
+			time.Sleep(30 * time.Millisecond) // by then it is over
+		}
+		return nil
+	})
+	if err != nil || len(names) != 102 || names[101] != admin.TraceEnd {
+		t.Errorf("%d events, %v: %v", len(names), err, names)
+	}
+	of.tell("closed", "")
+	if n := len(of.by[0].events); n > 0 {
+		t.Errorf("%d events wait for nobody", n)
 	}
 }
 

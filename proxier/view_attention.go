@@ -156,7 +156,7 @@ func (v *attention) health(port seenPort) {
 			}
 			ejected[h.Endpoint] = true
 			v.addOf(admin.SeverityWarning, port, "EndpointEjected", "%s is %s%s; look at why it cannot be connected to, or is not well",
-				port.endpointName(h.Endpoint), h.Why, recent.says(h.Endpoint, v.span()))
+				port.endpointName(h.Endpoint), h.Why, inFront("; it ", recent.says(h.Endpoint, v.span())))
 		}
 	}
 	if recent == nil {
@@ -166,8 +166,8 @@ func (v *attention) health(port seenPort) {
 		if e.failed == 0 || ejected[addr] || familyOf(addr.Addr()) != port.key.Family || !port.hasEndpoint(addr) {
 			continue // what has left is nobody's trouble any more
 		}
-		v.addOf(admin.SeverityWarning, port, "EndpointFailing", "%s%s; look at whether it listens there",
-			port.endpointName(addr), strings.TrimPrefix(recent.says(addr, v.span()), ";"))
+		v.addOf(admin.SeverityWarning, port, "EndpointFailing", "%s %s; look at whether it listens there",
+			port.endpointName(addr), recent.says(addr, v.span()))
 	}
 }
 
@@ -187,13 +187,14 @@ func (s seenPort) endpointName(addr netip.AddrPort) string {
 	return "endpoint " + addr.String()
 }
 
-// says is what attempts at an endpoint have shown, empty if there was no failure.
+// says is what attempts at an endpoint have shown, without its subject; empty if there was no
+// failure.
 func (p *recentPort) says(endpoint netip.AddrPort, span string) string {
 	if p == nil || p.endpoints[endpoint] == nil || p.endpoints[endpoint].failed == 0 {
 		return ""
 	}
 	e := p.endpoints[endpoint]
-	text := fmt.Sprintf("; it failed %d of %d attempts in %s (%s)", e.failed, e.tried, span, e.why)
+	text := fmt.Sprintf("failed %d of %d attempts in %s (%s)", e.failed, e.tried, span, e.why)
 	if e.saved > 0 {
 		text += fmt.Sprintf(", %s got another endpoint by a retry", counted(e.saved, "connection"))
 	}
@@ -221,6 +222,14 @@ func (v *attention) services() {
 			}
 		}
 	}
+}
+
+// inFront puts words in front of a text that is not empty.
+func inFront(words, text string) string {
+	if text == "" {
+		return ""
+	}
+	return words + text
 }
 
 func inBrackets(text string) string {

@@ -87,6 +87,21 @@ func BenchmarkViews(b *testing.B) {
 	}
 }
 
+// What it costs the reconcile loop to tell what many have drained.
+func BenchmarkDrained(b *testing.B) {
+	p, _ := onPaper(b, cluster(10000))
+	p.reconcile(context.Background(), false)
+	list := make(overrides, maxOverrides)
+	for i := range list {
+		list[i].addr = p.serving[i].current.Load().port.Cluster.Endpoints[0].Addr.Addr()
+	}
+	for b.Loop() {
+		if told := p.drained(list); len(told[0].Endpoints) != 1 {
+			b.Fatalf("%+v", told[0])
+		}
+	}
+}
+
 // The CPU time of a connection without followers and with five of them, in rounds that take
 // turns. What is in it of clients and backend is the same in both.
 func BenchmarkConnectionFollowed(b *testing.B) {

@@ -25,16 +25,17 @@ type portView struct {
 }
 
 func newPortView(d *desired, s seenPort) *portView {
+	health := s.listener.health.Status()
 	v := &portView{
-		desired: d, seenPort: s, sets: s.port.sets(), pool: pool{all: map[netip.AddrPort]endpoint{}},
-		health: map[netip.AddrPort]outlier.Status{}, connections: map[netip.AddrPort]int{},
+		desired: d, seenPort: s, sets: s.port.sets(), pool: pool{all: make(map[netip.AddrPort]endpoint, s.port.Known)},
+		health: make(map[netip.AddrPort]outlier.Status, len(health)), connections: map[netip.AddrPort]int{},
 	}
 	again := &Port{Key: s.key}
 	for _, slice := range d.planner.slicesOf(serviceName{s.key.Namespace, s.key.Name}) {
 		d.addSlice(again, slice, &v.pool)
 	}
 	v.topology = d.topologyOf(v.all)
-	for _, h := range s.listener.health.Status() {
+	for _, h := range health {
 		v.health[h.Endpoint] = h
 	}
 	for _, c := range s.listener.connections.of(s.listener) {
@@ -69,7 +70,7 @@ func (v *portView) status() admin.ServicePort {
 	s := admin.ServicePort{
 		Namespace: v.key.Namespace, Service: v.key.Name, PortName: v.key.Port, Port: v.port.number(),
 		Protocol: v.key.Protocol, Family: v.key.Family.String(), Balancer: v.port.Settings.Balancer,
-		Endpoints: []admin.EndpointStatus{},
+		Endpoints: make([]admin.EndpointStatus, 0, len(v.all)),
 	}
 	for _, set := range v.sets {
 		e := v.port.eligible(set)

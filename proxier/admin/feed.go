@@ -91,7 +91,11 @@ func (h handler) serveFeed(w http.ResponseWriter, r *http.Request, feed Feed) er
 	case feed.Change && !mayChange(r.Context()):
 		return errNotRoot
 	}
-	query, err := parameters(r, feed.Parameters)
+	read := parameters
+	if feed.Change {
+		read = choices
+	}
+	query, err := read(r, feed.Parameters)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,13 @@ type handler struct {
 	followers *followers
 }
 
+var errBody = &Error{http.StatusBadRequest, "parameters belong into the query: a body is not read"}
+
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 { // somebody means something by it; and net/http looks for a client that has gone after it only
+		respond(w, nil, errBody)
+		return
+	}
 	if feed, ok := h.Feeds[r.URL.Path]; ok {
 		if err := h.serveFeed(w, r, feed); err != nil {
 			respond(w, nil, err)
@@ -146,11 +152,26 @@ func (h handler) answer(w http.ResponseWriter, r *http.Request) (any, error) {
 	case !mayChange(r.Context()):
 		return nil, errNotRoot
 	}
-	query, err := parameters(r, action.Parameters)
+	query, err := choices(r, action.Parameters)
 	if err != nil {
 		return nil, err
 	}
 	return action.Do(r.Context(), query)
+}
+
+// choices are the parameters of a change. None is empty, as one that a script has left so
+// would choose all; and none but id comes twice, as only one of them would count.
+func choices(r *http.Request, known []string) (url.Values, error) {
+	query, err := parameters(r, known)
+	for name, values := range query {
+		switch {
+		case slices.Contains(values, ""):
+			return nil, &Error{http.StatusBadRequest, fmt.Sprintf("%s is empty: say which, or leave it out", name)}
+		case len(values) > 1 && name != "id":
+			return nil, &Error{http.StatusBadRequest, fmt.Sprintf("%s is there %d times, and may be once", name, len(values))}
+		}
+	}
+	return query, err
 }
 
 // parameters are those of the query, of which only some are known.

@@ -36,20 +36,21 @@ type Family struct {
 }
 
 // Traffic is what has passed a Service port since it is served. Numbers only grow, but
-// for Active and Waiting.
+// for Active and Waiting. Those that are 0 most of the time are left out then: there may be
+// 10,000 of these, asked for every second.
 type Traffic struct {
 	Active  int64  `json:"active"` // connections, or UDP sessions
 	Opened  uint64 `json:"opened"`
 	Closed  uint64 `json:"closed"`
-	Trouble uint64 `json:"trouble"` // of Closed: a client may have missed something
+	Trouble uint64 `json:"trouble,omitempty"` // of Closed: a client may have missed something
 	// Failed are attempts to connect that an endpoint has failed, Retries those that came
 	// after another, and Retried the connections that were saved by one.
-	Failed   uint64 `json:"failed"`
-	Retries  uint64 `json:"retries"`
-	Retried  uint64 `json:"retried"`
-	Waiting  int64  `json:"waiting"`   // connections that wait for their turn at a limit
-	BytesIn  uint64 `json:"bytes_in"`  // from clients, those of live connections included
-	BytesOut uint64 `json:"bytes_out"` // to clients, likewise
+	Failed   uint64 `json:"failed,omitempty"`
+	Retries  uint64 `json:"retries,omitempty"`
+	Retried  uint64 `json:"retried,omitempty"`
+	Waiting  int64  `json:"waiting,omitempty"` // connections that wait for their turn at a limit
+	BytesIn  uint64 `json:"bytes_in"`          // from clients, those of live connections included
+	BytesOut uint64 `json:"bytes_out"`         // to clients, likewise
 
 	// Of UDP only.
 	DatagramsIn  uint64 `json:"datagrams_in,omitempty"`

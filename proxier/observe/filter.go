@@ -108,6 +108,9 @@ func (f *Filter) readService(value string) bool {
 
 func (f *Filter) readClient(value string) bool {
 	prefix, err := netip.ParsePrefix(value)
+	if a := prefix.Addr(); a.Is4In6() && prefix.Bits() >= 96 {
+		prefix = netip.PrefixFrom(a.Unmap(), prefix.Bits()-96) // as clients are
+	}
 	if err != nil {
 		addr, err := netip.ParseAddr(value)
 		if err != nil {

@@ -29,8 +29,9 @@ func (d *Detector) Status() []Status {
 	defer d.mu.Unlock()
 	now := time.Now()
 	withheld, kept := d.places()
-	var list []Status
-	for addr, e := range d.all() {
+	all := d.all()
+	list := make([]Status, 0, len(all))
+	for addr, e := range all {
 		list = append(list, Status{Endpoint: addr, Out: e.out(), Withheld: withheld[e], Since: e.since, Next: e.next,
 			Why: d.why(e, kept[e], now)})
 	}
@@ -40,13 +41,15 @@ func (d *Detector) Status() []Status {
 
 // all is what is known of the endpoints of all sets, be it nothing.
 func (d *Detector) all() map[netip.AddrPort]*endpoint {
-	all := map[netip.AddrPort]*endpoint{}
+	n := 0
+	for _, s := range d.sets {
+		n = max(n, len(s.endpoints)) // most are in several
+	}
+	all, nothing := make(map[netip.AddrPort]*endpoint, n), new(endpoint)
 	for _, s := range d.sets {
 		for i := range s.endpoints {
 			addr := s.endpoints[i].Addr
-			if all[addr] = d.endpoints[addr]; all[addr] == nil {
-				all[addr] = &endpoint{addr: addr}
-			}
+			all[addr] = cmp.Or(d.endpoints[addr], nothing)
 		}
 	}
 	return all
@@ -67,6 +70,9 @@ func (d *Detector) Ill() (n int) {
 // places tells for each endpoint that is out by which sets it is withheld, and why
 // others keep it in use.
 func (d *Detector) places() (withheld, kept map[*endpoint][]string) {
+	if len(d.endpoints) == 0 {
+		return nil, nil // as mostly
+	}
 	withheld, kept = map[*endpoint][]string{}, map[*endpoint][]string{}
 	for _, s := range d.sets {
 		those := map[*endpoint]bool{}

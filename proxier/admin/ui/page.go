@@ -44,7 +44,7 @@ func Open(socket, listen string) (*Page, error) {
 	content := http.NewServeMux()
 	content.Handle("/v1/", forward(socket))
 	content.Handle("/", files())
-	p.handler = bounded(requestLimit, secured(p.doors.guard(content)))
+	p.handler = bounded(requestLimit, secured(bodiless(p.doors.guard(content))))
 	return p, nil
 }
 
@@ -67,6 +67,22 @@ func (p *Page) Serve(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// bodiless hangs up on who wants to send something: nothing here takes it, and net/http would
+// wait for it without a limit of time.
+func bodiless(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if err := http.NewResponseController(w).SetReadDeadline(time.Now()); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Connection", "close")
+		http.Error(w, "the page only reads", http.StatusBadRequest)
+	})
 }
 
 // bounded lets limit requests be served at a time.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-proxy/usher/proxier/admin"
 )
@@ -146,6 +147,25 @@ func TestALinkElsewhere(t *testing.T) {
 	v := visit(t, p)
 	v.expect(http.StatusForbidden, "GET", "/?token="+p.doors.token, "Sec-Fetch-Site", "cross-site")
 	v.enter()
+}
+
+// Whoever announces something and never sends it does not keep a connection, known or not.
+func TestABodyIsNotWaitedFor(t *testing.T) {
+	p := serve(t, "/nowhere")
+	at := p.listener.Addr().String()
+	for _, begin := range []string{"POST / HTTP/1.1\r\nContent-Length: 1000\r\n", "GET /v1/status HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"} {
+		c, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(time.Minute))
+		io.WriteString(c, begin+"Host: "+at+"\r\n\r\n")
+		answer, err := io.ReadAll(c)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+			t.Errorf("%q: %q, %v", begin, answer, err)
+		}
+	}
 }
 
 func TestOnlyFilesOfThePage(t *testing.T) {

@@ -86,9 +86,12 @@ function take(traffic) {
 
 const nothing = () => ({ conns: 0, active: 0, waiting: 0, in: 0, out: 0, troubles: 0, retries: 0, p99: -1, opened: 0 });
 
+// What usher leaves out is 0.
+const sent = { waiting: 0, ...Object.fromEntries(counters.map(c => [c, 0])) };
+
 // rates are those of one port. A counter that has fallen is one that began anew.
-function rates(now, before, seconds) {
-  const per = {};
+function rates(told, before, seconds) {
+  const now = { ...sent, ...told }, per = {};
   for (const c of counters) per[c] = before && seconds && now[c] >= before[c] ? (now[c] - before[c]) / seconds : 0;
   return { now, per };
 }

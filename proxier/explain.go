@@ -74,6 +74,9 @@ func questionOf(q url.Values) (asked question, err error) {
 			return asked, badRequest("from=%q: want an IP address", text)
 		}
 		asked.client = asked.client.Unmap().WithZone("")
+		if asked.client.IsUnspecified() || asked.client.IsMulticast() {
+			return asked, badRequest("from=%q: no client has that address", text)
+		}
 	}
 	if text := q.Get("vip"); text != "" {
 		if asked.vip, err = netip.ParseAddrPort(text); err != nil {

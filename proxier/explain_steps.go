@@ -19,12 +19,14 @@ type explainer struct {
 	*portView
 	admin.Explanation
 	arrival
-	ctx    context.Context
-	node   *nodeState
-	client netip.Addr // of nobody in particular: one of this node's
-	kind   clientKind
-	vip    netip.AddrPort
-	order  []balancer.Endpoint // that the policy would keep
+	ctx     context.Context
+	node    *nodeState
+	client  netip.Addr // of nobody in particular: one of this node's
+	kind    clientKind
+	vip     netip.AddrPort
+	order   []balancer.Endpoint // that the policy would keep
+	bound   netip.AddrPort      // by session affinity, where that decides
+	failing bool                // no endpoint could be connected to of late
 }
 
 // What a client gets (Explanation.Answer).
@@ -101,7 +103,7 @@ func (e *explainer) identify(client netip.Addr) {
 func (e *explainer) explain() {
 	e.explainAddress()
 	for _, next := range []func(){
-		e.explainPolicy, e.explainRule, e.explainSource, e.explainListener, e.explainLimits,
+		e.explainPolicy, e.explainSource, e.explainRule, e.explainListener, e.explainLimits,
 		e.explainAffinity, e.explainEndpoints, e.explainBalancer,
 	} {
 		if next(); e.Answer != "" {
@@ -122,7 +124,7 @@ func (e *explainer) explainAddress() {
 	var others []string
 	for _, f := range e.port.Frontends {
 		if f != e.frontend {
-			others = append(others, fmt.Sprintf("also served: %s (%s)", f, f.Kind))
+			others = append(others, "also served: "+frontendText(f))
 		}
 	}
 	e.step("address", admin.StepOK, fmt.Sprintf("%s/%s is %s of %s", e.vip, e.key.Protocol, kindNames[e.frontend.Kind], e.key.ServicePort), others...)
@@ -246,6 +248,8 @@ func (e *explainer) explainListener() {
 	switch wanted := set.answer(); {
 	case !wanted.listen:
 		e.stop("listener", answerRefuse, fmt.Sprintf("no endpoint is usable in the %s set, so clients are refused", e.set), at+" does not serve")
+	case wanted.limited && e.frontend.Policy == InternalLocal:
+		e.stop("listener", answerSilence, "no endpoint of this node is usable, and internalTrafficPolicy: Local allows none of the other nodes", at+" is silent")
 	case wanted.limited:
 		e.stop("listener", answerSilence, "no endpoint of this node is usable, but other nodes have some: silence lets the load balancer find one of these", at+" is silent")
 	case !now.listen:
@@ -327,6 +331,7 @@ func (e *explainer) explainAffinity() {
 	case !e.port.eligible(e.set).has(to) || e.listener.health.Out(string(e.set), to):
 		e.step("affinity", admin.StepNote, fmt.Sprintf("the client was sent to %s %s ago, which is not to be used now: it is bound to another one", to, ago))
 	default:
+		e.bound = to
 		e.step("affinity", admin.StepOK, fmt.Sprintf("the client was sent to %s %s ago, within the timeout of %s, and is again", to, ago, e.port.Affinity))
 	}
 }
@@ -342,7 +347,10 @@ func (e *explainer) explainEndpoints() {
 	text := fmt.Sprintf("%d of %d endpoints are usable for this client", len(set.Endpoints)-out, len(e.all)+len(e.port.Excluded))
 	var evidence []string
 	if out > 0 {
-		evidence = append(evidence, fmt.Sprintf("%d are ready, but left out for their health; they are tried when all others have failed", out))
+		evidence = append(evidence, fmt.Sprintf("ready, but left out for their health: %d; tried when all others have failed", out))
+	}
+	if e.failing = e.allFail(set.Endpoints); e.failing {
+		evidence = append(evidence, "to each of them the last connection has failed (WHY): try usher probe --all-endpoints")
 	}
 	if set.Terminating {
 		evidence = append(evidence, "all of them are terminating: no ready one is left")
@@ -354,7 +362,22 @@ func (e *explainer) explainEndpoints() {
 	}
 }
 
+// allFail says whether nobody could connect to any of them of late.
+func (e *explainer) allFail(list []balancer.Endpoint) bool {
+	failing := map[netip.AddrPort]bool{}
+	for _, h := range e.listener.health.Status() {
+		failing[h.Endpoint] = h.Failures > 0
+	}
+	return len(list) > 0 && !slices.ContainsFunc(list, func(o balancer.Endpoint) bool { return !failing[o.Addr] })
+}
+
 func (e *explainer) explainBalancer() {
+	if i := slices.IndexFunc(e.port.eligible(e.set).Endpoints, func(o balancer.Endpoint) bool { return o.Addr == e.bound }); i >= 0 {
+		e.order = e.port.eligible(e.set).Endpoints[i : i+1]
+		e.step("balancer", admin.StepOK, fmt.Sprintf("%s is not asked: session affinity has decided", e.port.Settings.Balancer))
+		e.explainSeenAs(e.order[0])
+		return
+	}
 	picker := *e.pickers.of(e.set)
 	foresight, _ := picker.(balancer.Foresight)
 	if foresight != nil {
@@ -439,9 +462,15 @@ func (e *explainer) serves() string {
 	if e.key.Protocol == udpProtocol {
 		what = "A datagram"
 	}
+	if e.bound.IsValid() && len(e.order) > 0 {
+		return fmt.Sprintf("%s from %s to %s would be served by %s, to which session affinity binds the client.", what, e.who(), e.vip, nameOf(e.order[0]))
+	}
 	say := fmt.Sprintf("%s from %s to %s would be served %s", what, e.who(), e.vip, endpoints)
 	if len(e.order) > 0 && in > 1 {
 		say += ", next by " + nameOf(e.order[0])
+	}
+	if e.failing {
+		say += "; but to none of them could be connected of late"
 	}
 	return say + "."
 }

@@ -56,7 +56,7 @@ func TestTheWayToAnEndpointIsExplained(t *testing.T) {
 	if x.Answer != "serve" || x.VIP != vip || x.Kind != "external" || x.Client != "203.0.113.7" {
 		t.Errorf("it is %+v", x)
 	}
-	if want := []string{"address ok", "policy ok", "rule ok", "source ok", "listener ok", "limits ok", "affinity ok", "endpoints ok", "balancer ok", "seen-as note"}; !slices.Equal(stepsOf(x), want) {
+	if want := []string{"address ok", "policy ok", "source ok", "rule ok", "listener ok", "limits ok", "affinity ok", "endpoints ok", "balancer ok", "seen-as note"}; !slices.Equal(stepsOf(x), want) {
 		t.Errorf("the steps are %q", stepsOf(x))
 	}
 	if !says(x, "policy", "outside of this node", "cluster set") || !says(x, "listener", vip) || !says(x, "limits", "0 of ") {
@@ -97,7 +97,7 @@ func TestWhatEndsTheWay(t *testing.T) {
 	}{
 		{"no endpoint", func(*corev1.Service) {}, nil, nil, "refuse", "listener", []string{"no endpoint is usable in the cluster set"}},
 		{"only one that is not ready", func(*corev1.Service) {}, []any{end(here.addr, is(false, false, false))}, nil, "refuse", "listener", []string{"refused"}},
-		{"internalTrafficPolicy", internalLocal, []any{end(here.addr, node("node-2"))}, nil, "silence", "policy", []string{"internalTrafficPolicy: Local", "local set"}},
+		{"internalTrafficPolicy", internalLocal, []any{end(here.addr, node("node-2"))}, nil, "silence", "listener", []string{"internalTrafficPolicy: Local allows none of the other nodes"}},
 		{"from outside to a load balancer", external, []any{end(here.addr, node("node-2"))}, []string{"vip", strings.Split(lb, ":")[0], "from", "192.0.2.1"}, "silence", "listener", []string{"other nodes have some"}},
 		{"from a stranger", external, []any{end(here.addr, node("node-1"))}, []string{"vip", lb, "from", "198.51.100.1"}, "silence", "source", []string{"outside of loadBalancerSourceRanges", "192.0.2.0/24"}},
 		{"from a friend", external, []any{end(here.addr, node("node-1"))}, []string{"vip", lb, "from", "192.0.2.1"}, "serve", "source", []string{"is in loadBalancerSourceRanges"}},
@@ -150,7 +150,8 @@ func TestLimitsAndAffinityAreExplainedWithoutBeingTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(x.Candidates, func(c admin.Candidate) bool { return c.Order == 1 })
-	if !says(x, "affinity", "was sent to "+bound) || i < 0 || x.Candidates[i].Address != bound {
+	if !says(x, "affinity", "was sent to "+bound) || !says(x, "balancer", "session affinity has decided") || i < 0 || x.Candidates[i].Address != bound ||
+		!strings.Contains(x.Verdict, "served by "+bound+", to which session affinity binds the client") {
 		t.Errorf("it is %+v\n%+v", x.Steps, x.Candidates)
 	}
 	silent := serveTCP(t, func(c net.Conn) { c.Read(make([]byte, 1)) })
@@ -172,6 +173,30 @@ func TestLimitsAndAffinityAreExplainedWithoutBeingTouched(t *testing.T) {
 	defer held.Close()
 	s.eventually("the limit is told", func() error {
 		if x, err = s.explained("service", "web", "from", "127.0.0.1"); err != nil || x.Answer != "reset" || !says(x, "limits", "this client: 1 of 1") {
+			return fmt.Errorf("%+v, %v", x, err)
+		}
+		return nil
+	})
+}
+
+// A Service may be served by all rules, and nobody can connect to an endpoint.
+func TestThatNoEndpointCanBeConnectedToIsExplained(t *testing.T) {
+	s := newScene(t)
+	s.set(with(service("web", vip), newBackend(t).addr)...)
+	s.served(vip)
+	const warning = "to each of them the last connection has failed"
+	if x, err := s.explained("service", "web"); err != nil || !says(x, "endpoints", "1 of 1") || says(x, "endpoints", warning) {
+		t.Fatalf("%+v, %v", x, err)
+	}
+	deaf, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.set(with(service("web", vip), netip.MustParseAddrPort(deaf.Addr().String()))...)
+	deaf.Close()
+	s.eventually("that is told", func() error {
+		get(vip)
+		if x, err := s.explained("service", "web"); err != nil || !says(x, "endpoints", warning) || !slices.Contains(stepsOf(x), "endpoints note") || !strings.Contains(x.Verdict, "to none of them could be connected") {
 			return fmt.Errorf("%+v, %v", x, err)
 		}
 		return nil
@@ -205,6 +230,7 @@ func TestWhatThereIsInsteadOfAService(t *testing.T) {
 		{[]string{"service", "two"}, 400, "has several ports, name one of: dns (53/tcp, IPv4); dns-udp (53/udp, IPv4); http (80/tcp, IPv4)"},
 		{[]string{"service", "web", "from", "fd00::1", "vip", "192.0.2.1"}, 400, "must be of one"},
 		{[]string{"service", "web", "from", "nobody"}, 400, `from="nobody": want an IP address`},
+		{[]string{"service", "web", "from", "0.0.0.0"}, 400, "no client has that address"},
 		{[]string{"service", "web", "protocol", "sctp"}, 400, "want tcp or udp"},
 		{[]string{"service", "web", "family", "5"}, 400, "want IPv4 or IPv6"},
 		{[]string{"service", "a/b", "namespace", "c"}, 400, "want NAME or NAMESPACE/NAME"},

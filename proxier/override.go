@@ -40,6 +40,21 @@ const maxOverrides = 1024
 // overrides are never changed, but replaced.
 type overrides []override
 
+// named tells how some of them were named, as they have to be to be taken back.
+func (list overrides) named() string {
+	var names []string
+	for _, o := range list[:min(len(list), maxNear)] {
+		names = append(names, o.target.String())
+	}
+	if len(list) > len(names) {
+		names = append(names, fmt.Sprintf("%d more", len(list)-len(names)))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ", but that is: " + strings.Join(names, "; ")
+}
+
 // of is the first that concerns an endpoint of a Service, nil if none does.
 func (list overrides) of(service serviceName, addr netip.AddrPort, pod string) *override {
 	for i := range list {
@@ -224,7 +239,7 @@ func (p *Proxier) undrainEndpoint(ctx context.Context, q url.Values) (any, error
 			}
 		}
 		if len(back) == 0 && !all {
-			return notFound("%s is not drained", t)
+			return notFound("%s is not drained%s", t, stay.named())
 		}
 		done = append(done, p.drained(back)...)
 		if len(back) > 0 {

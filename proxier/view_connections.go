@@ -152,6 +152,7 @@ func tcpInfo(c *tcp.Conn) *admin.TCPInfo {
 	}
 	return &admin.TCPInfo{
 		State: state, RTTMicros: info.Rtt, RTTVarMicros: info.Rttvar, Retransmits: info.Total_retrans, Lost: info.Lost, MSS: info.Snd_mss,
+		Cwnd: info.Snd_cwnd, Unacked: info.Unacked,
 		Unsent: c.Unsent(), SinceReceived: info.Last_data_recv, SinceSent: info.Last_data_sent, Delivery: info.Delivery_rate,
 	}
 }

@@ -2,8 +2,10 @@ package proxier
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/usher-proxy/usher/proxier/admin"
@@ -23,9 +25,23 @@ func (p *Proxier) showListeners(q url.Values) (any, error) {
 				list = l.appendViews(list)
 			}
 		}
+		if r, ok := p.data.capture.(*redirect); ok && len(q) == 0 {
+			list = r.appendDenied(list)
+		}
 		return nil
 	})
 	return list, err
+}
+
+// appendDenied adds what belongs to no Service: the sockets that answer nobody.
+func (r *redirect) appendDenied(list []admin.Listener) []admin.Listener {
+	for _, family := range slices.Sorted(maps.Keys(r.denied)) {
+		list = append(list, admin.Listener{
+			Protocol: tcpProtocol, Family: family.String(), Address: r.denied[family].addr.String(), Answer: silenceAnswer,
+			Frontends: []string{"clients outside of " + deniedKey.Name},
+		})
+	}
+	return list
 }
 
 func (l *listener) appendViews(list []admin.Listener) []admin.Listener {
@@ -37,7 +53,7 @@ func (l *listener) appendViews(list []admin.Listener) []admin.Listener {
 	for _, s := range l.sockets {
 		list = append(list, admin.Listener{
 			Namespace: l.key.Namespace, Service: l.key.Name, PortName: l.key.Port, Protocol: l.key.Protocol, Family: l.key.Family.String(),
-			Address: s.addr.String(), Answer: s.gives().text(), Set: string(s.set), Frontends: s.frontends(port), Active: active,
+			Address: s.addr.String(), Answer: s.answers(port), Set: string(s.set), Frontends: s.frontends(port), Active: active,
 		})
 	}
 	return list
@@ -49,6 +65,16 @@ func (s *socket) gives() answer {
 		return s.packet.now
 	}
 	return s.stream.now
+}
+
+// answers is what clients of the socket get. A bound one is silent where the routes that
+// lead to it refuse (bind.answer).
+func (s *socket) answers(port *Port) string {
+	text := s.gives().text()
+	if f, bound := find(port.Frontends, s.addr); bound && text == silenceAnswer && !port.eligible(f.Policy.set(true)).answer().listen {
+		return refuseAnswer
+	}
+	return text
 }
 
 // The words for what clients get.

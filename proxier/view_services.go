@@ -1,14 +1,17 @@
 package proxier
 
 import (
+	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
 
@@ -67,6 +70,7 @@ func (v *servicesView) service(ports []seenPort) admin.Service {
 		if object.Spec.Type != "" {
 			s.Type = string(object.Spec.Type)
 		}
+		wishes(&s, object, ports)
 	}
 	slices := v.planner.slicesOf(name)
 	for _, one := range ports {
@@ -85,6 +89,29 @@ func (v *servicesView) service(ports []seenPort) admin.Service {
 		}
 	}
 	return s
+}
+
+// wishes are what the object asks for beyond the defaults.
+func wishes(s *admin.Service, object *corev1.Service, ports []seenPort) {
+	spec := &object.Spec
+	if keeps := ports[0].port.Affinity; keeps > 0 {
+		s.Affinity = fmt.Sprintf("%s, for %s", corev1.ServiceAffinityClientIP, keeps)
+	}
+	if spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		s.ExternalPolicy, s.HealthCheckPort = string(spec.ExternalTrafficPolicy), spec.HealthCheckNodePort
+	}
+	if policy := spec.InternalTrafficPolicy; policy != nil && *policy == corev1.ServiceInternalTrafficPolicyLocal {
+		s.InternalPolicy = string(*policy)
+	}
+	s.SourceRanges = spec.LoadBalancerSourceRanges
+	for key, value := range object.Annotations {
+		if strings.HasPrefix(key, annotation.Prefix) {
+			if s.Annotations == nil {
+				s.Annotations = map[string]string{}
+			}
+			s.Annotations[key] = value
+		}
+	}
 }
 
 // addAddresses adds those of the frontends.

@@ -378,7 +378,7 @@ func TestConnectionsAreShown(t *testing.T) {
 		t.Errorf("one of them: %+v", got)
 	}
 	if got := view[admin.Connections](s, "/v1/connections", "id", open.ID).Connections[0]; got.TCPClient == nil || got.TCPBackend == nil ||
-		got.TCPClient.State != "ESTAB" || got.TCPBackend.State != "ESTAB" || got.TCPClient.MSS == 0 {
+		got.TCPClient.State != "ESTAB" || got.TCPBackend.State != "ESTAB" || got.TCPClient.MSS == 0 || got.TCPClient.Cwnd == 0 || got.TCPBackend.Cwnd == 0 {
 		t.Errorf("by its id: %+v", got)
 	}
 	if got := view[admin.Connections](s, "/v1/connections", "id", waiting.ID).Connections[0]; got.TCPClient != nil {
@@ -534,6 +534,26 @@ func TestListenersAreShown(t *testing.T) {
 	}
 	if got := view[[]admin.Listener](s, "/v1/listeners", "service", "none"); len(got) != 1 || got[0].Answer != "refuse" {
 		t.Errorf("without endpoints: %+v", got)
+	}
+}
+
+// A bound socket keeps silent where its routes refuse: what counts is what clients get.
+func TestTheAnswerOfABoundListener(t *testing.T) {
+	addr := netip.MustParseAddrPort("10.96.0.1:80")
+	web := Frontend{Kind: ClusterIP, Addr: addr.Addr(), Port: 80, Policy: Cluster}
+	s := &socket{addr: addr, stream: &streamSocket{}}
+	s.stream.now = silent
+	for want, port := range map[string]*Port{
+		"refuse":  {Frontends: []Frontend{web}},
+		"silence": {Frontends: []Frontend{web}, Cluster: Eligible{Silent: true}},
+	} {
+		if got := s.answers(port); got != want {
+			t.Errorf("it is %s, want %s", got, want)
+		}
+	}
+	s.stream.now = serving
+	if got := s.answers(&Port{Frontends: []Frontend{web}}); got != "serve" { // until the next pass
+		t.Errorf("it is %s", got)
 	}
 }
 
@@ -1062,5 +1082,29 @@ func TestWhatWasToldNeverShrinks(t *testing.T) {
 	told.grow(nil)
 	if len(told.bytes) != 0 {
 		t.Error("a port that is gone is remembered")
+	}
+}
+
+func TestWhatAServiceAsksForIsShown(t *testing.T) {
+	s := newShown(t)
+	plain, web := service("plain", testVIP(2)), service("web", vip)
+	web.Spec.Type, web.Spec.ExternalTrafficPolicy, web.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, corev1.ServiceExternalTrafficPolicyLocal, int32(freeAddr(t).Port())
+	web.Spec.SessionAffinity, web.Spec.LoadBalancerSourceRanges = corev1.ServiceAffinityClientIP, []string{"192.0.2.0/24"}
+	web.Annotations = map[string]string{"usher-proxy.io/retries": "many", "example.com/team": "shop"}
+	internalLocal(web)
+	s.set(append(with(web, lasting(t)), plain)...)
+	s.eventually("they are served", func() error {
+		if n := len(s.proxier.Services("", "")); n != 2 {
+			return fmt.Errorf("%d Services", n)
+		}
+		return nil
+	})
+	got := s.proxier.Services("default", "web")[0]
+	if got.Affinity != "ClientIP, for 3h0m0s" || got.ExternalPolicy != "Local" || got.InternalPolicy != "Local" || got.HealthCheckPort != web.Spec.HealthCheckNodePort ||
+		!slices.Equal(got.SourceRanges, []string{"192.0.2.0/24"}) || len(got.Annotations) != 1 || got.Annotations["usher-proxy.io/retries"] != "many" {
+		t.Errorf("got %+v", got)
+	}
+	if got := s.proxier.Services("default", "plain")[0]; got.Affinity+got.ExternalPolicy+got.InternalPolicy != "" || got.SourceRanges != nil || got.Annotations != nil {
+		t.Errorf("the plain one: %+v", got)
 	}
 }

@@ -107,7 +107,7 @@ type Session struct {
 
 // Listener is a socket that usher serves a Service port on: /v1/listeners.
 type Listener struct {
-	Namespace string   `json:"namespace"`
+	Namespace string   `json:"namespace"` // empty with Service: it serves none, but clients that may use none
 	Service   string   `json:"service"`
 	PortName  string   `json:"port_name"`
 	Protocol  string   `json:"protocol"`

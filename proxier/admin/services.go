@@ -11,7 +11,16 @@ type Service struct {
 	Created   time.Time         `json:"created"`
 	Addresses []string          `json:"addresses"`          // its ClusterIPs
 	External  []string          `json:"external,omitempty"` // external and load balancer addresses that are served
-	Ports     []Port            `json:"ports"`
+
+	// What the object asks for, as far as that is not the default.
+	Affinity        string            `json:"session_affinity,omitempty"` // ClientIP, with how long
+	ExternalPolicy  string            `json:"external_traffic_policy,omitempty"`
+	InternalPolicy  string            `json:"internal_traffic_policy,omitempty"`
+	SourceRanges    []string          `json:"source_ranges,omitempty"` // loadBalancerSourceRanges
+	HealthCheckPort int32             `json:"health_check_node_port,omitempty"`
+	Annotations     map[string]string `json:"annotations,omitempty"` // those of usher, as they are written
+
+	Ports []Port `json:"ports"`
 }
 
 // Port is one of a Service.

@@ -18,9 +18,10 @@ type Status struct {
 	// Withheld are the sets that leave it out. In the others it stays in use even if
 	// it is out: they may not leave out one more.
 	Withheld []string  `json:"withheld,omitempty"`
-	Since    time.Time `json:"since,omitzero"` // when it went out
-	Next     time.Time `json:"next,omitzero"`  // when it is asked next
-	Why      string    `json:"why"`            // a plain sentence without its subject
+	Since    time.Time `json:"since,omitzero"`     // when it went out
+	Next     time.Time `json:"next,omitzero"`      // when it is asked next
+	Failures int       `json:"failures,omitempty"` // connections in a row that have failed
+	Why      string    `json:"why"`                // a plain sentence without its subject
 }
 
 // Status returns that of every endpoint of every set, by address.
@@ -32,7 +33,7 @@ func (d *Detector) Status() []Status {
 	all := d.all()
 	list := make([]Status, 0, len(all))
 	for addr, e := range all {
-		list = append(list, Status{Endpoint: addr, Out: e.out(), Withheld: withheld[e], Since: e.since, Next: e.next,
+		list = append(list, Status{Endpoint: addr, Out: e.out(), Withheld: withheld[e], Since: e.since, Next: e.next, Failures: e.failures,
 			Why: d.why(e, kept[e], now)})
 	}
 	slices.SortFunc(list, func(a, b Status) int { return a.Endpoint.Compare(b.Endpoint) })

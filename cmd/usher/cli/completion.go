@@ -111,6 +111,28 @@ func completePods(cmd *cobra.Command, _ []string, typed string) ([]string, cobra
 	}), typed)
 }
 
+// completeEndpoints knows the addresses of all endpoints.
+func completeEndpoints(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return beginning(known(cmd, "/v1/endpoints", nil, func(ports []admin.ServicePort) (addresses []string) {
+		for _, p := range ports {
+			for _, e := range p.Endpoints {
+				addresses = append(addresses, e.Address)
+			}
+		}
+		return addresses
+	}), typed)
+}
+
+// completeDrainable knows what usher drain takes: an endpoint by its address or its pod.
+func completeDrainable(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nothingMore(cmd, args, typed)
+	}
+	addresses, how := completeEndpoints(cmd, args, typed)
+	pods, _ := completePods(cmd, args, typed)
+	return slices.Concat(addresses, pods), how
+}
+
 // completeReasons knows those that a flow may have ended for.
 func completeReasons(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	var names []string

@@ -23,9 +23,8 @@ func newDescribe() *cobra.Command {
 		Long:  `describe tells all that the usher on this node knows of one thing.`,
 		Example: `  usher describe service shop/web
   usher describe connection 6921f0a1-4711`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	ofKinds(cmd)
 	cmd.AddCommand(newDescribeService(), newDescribeConnection())
 	return cmd
 }

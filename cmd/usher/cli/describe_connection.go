@@ -132,8 +132,12 @@ func (p *page) kernel(client, backend *admin.TCPInfo, unsentClient, unsentBacken
 		if unsent[i] != nil {
 			left = *unsent[i]
 		}
-		rows = append(rows, []string{name, t.State, fmt.Sprintf("%.3gms", float64(t.RTTMicros)/1000), fmt.Sprint(t.Retransmits), fmt.Sprint(t.Lost), fmt.Sprint(t.Cwnd), fmt.Sprint(t.MSS),
-			byteCount(left), fmt.Sprintf("%dms", t.SinceReceived), fmt.Sprintf("%dms", t.SinceSent), byteCount(t.Delivery) + "/s"})
+		var cwnd, sent, delivery string // a record does not have them; no socket has a window of 0
+		if t.Cwnd > 0 {
+			cwnd, sent, delivery = fmt.Sprint(t.Cwnd), fmt.Sprintf("%dms", t.SinceSent), byteCount(t.Delivery)+"/s"
+		}
+		rows = append(rows, []string{name, t.State, fmt.Sprintf("%.3gms", float64(t.RTTMicros)/1000), fmt.Sprint(t.Retransmits), fmt.Sprint(t.Lost), cwnd, fmt.Sprint(t.MSS),
+			byteCount(left), fmt.Sprintf("%dms", t.SinceReceived), sent, delivery})
 	}
 	if len(rows) > 0 {
 		p.section("Sockets, as the kernel says")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
@@ -85,7 +86,7 @@ func (d *serviceDescription) describe() error {
 	s := &found[0]
 	d.spec(s)
 	d.ports(s)
-	for _, part := range []func(*admin.Service) error{d.attention, d.endpoints, d.listeners, d.connections, d.closes} {
+	for _, part := range []func(*admin.Service) error{d.attention, d.endpoints, d.listeners, d.connections, d.sessions, d.closes} {
 		if err := part(s); err != nil {
 			return err
 		}
@@ -94,20 +95,31 @@ func (d *serviceDescription) describe() error {
 }
 
 func (d *serviceDescription) spec(s *admin.Service) {
-	d.pairs([][2]string{
+	rows := [][2]string{
 		{"Name", s.Name},
 		{"Namespace", s.Namespace},
 		{"Labels", labels.Set(s.Labels).String()},
 		{"Type", s.Type},
 		{"Cluster IPs", strings.Join(s.Addresses, ", ")},
 		{"External", strings.Join(s.External, ", ")},
-		{"Age", age(s.Created)},
-	})
+		{"Affinity", cmp.Or(s.Affinity, "None")},
+		{"Policy", fmt.Sprintf("external %s, internal %s", cmp.Or(s.ExternalPolicy, "Cluster"), cmp.Or(s.InternalPolicy, "Cluster"))},
+	}
+	if len(s.SourceRanges) > 0 {
+		rows = append(rows, [2]string{"Sources", strings.Join(s.SourceRanges, ", ")})
+	}
+	if s.HealthCheckPort > 0 {
+		rows = append(rows, [2]string{"Health port", strconv.Itoa(int(s.HealthCheckPort))})
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Annotations)) {
+		rows = append(rows, [2]string{"Annotation", key + ": " + s.Annotations[key]})
+	}
+	d.pairs(append(rows, [2]string{"Age", age(s.Created)}))
 }
 
 func (d *serviceDescription) ports(s *admin.Service) {
 	d.section("Ports")
-	rows := [][]string{{"NAME", "PORT", "NODE-PORT", "BALANCER", "FAMILY", "ANSWER", "USABLE", "ILL", "ACTIVE", "OPENED", "TROUBLE", "FAILED", "RETRIES", "IN", "OUT"}}
+	rows := [][]string{{"NAME", "PORT", "NODE-PORT", "BALANCER", "FAMILIES", "ANSWER", "USABLE", "ILL", "ACTIVE", "OPENED", "TROUBLE", "FAILED", "RETRIES", "IN", "OUT"}}
 	for _, p := range s.Ports {
 		node := ""
 		if p.NodePort > 0 {
@@ -116,12 +128,17 @@ func (d *serviceDescription) ports(s *admin.Service) {
 		t := p.Traffic
 		first := []string{p.Name, fmt.Sprintf("%d/%s", p.Port, p.Protocol), node, p.Balancer}
 		last := []string{fmt.Sprint(t.Active), fmt.Sprint(t.Opened), fmt.Sprint(t.Trouble), fmt.Sprint(t.Failed), fmt.Sprint(t.Retries), byteCount(t.BytesIn), byteCount(t.BytesOut)}
-		for _, f := range p.Families {
-			rows = append(rows, slices.Concat(first, []string{f.Family, f.Answer, fmt.Sprintf("%d/%d", f.Usable, f.Endpoints), fmt.Sprint(f.Ill)}, last))
+		of := func(text func(admin.Family) string) string { // of each, as traffic is of all
+			var all []string
+			for _, f := range p.Families {
+				all = append(all, text(f))
+			}
+			return strings.Join(all, ",")
 		}
-		if len(p.Families) == 0 {
-			rows = append(rows, slices.Concat(first, make([]string, 4), last))
-		}
+		rows = append(rows, slices.Concat(first, []string{
+			of(func(f admin.Family) string { return f.Family }), of(func(f admin.Family) string { return f.Answer }),
+			of(func(f admin.Family) string { return fmt.Sprintf("%d/%d", f.Usable, f.Endpoints) }), of(func(f admin.Family) string { return fmt.Sprint(f.Ill) }),
+		}, last))
 	}
 	d.rows(rows)
 }
@@ -175,7 +192,15 @@ func (d *serviceDescription) listeners(*admin.Service) error {
 	return nil
 }
 
-func (d *serviceDescription) connections(*admin.Service) error {
+// speaks says whether a port of the Service does.
+func speaks(s *admin.Service, protocol string) bool {
+	return slices.ContainsFunc(s.Ports, func(p admin.Port) bool { return p.Protocol == protocol })
+}
+
+func (d *serviceDescription) connections(s *admin.Service) error {
+	if !speaks(s, "tcp") {
+		return nil
+	}
 	q := maps.Clone(d.query)
 	q.Set("limit", strconv.Itoa(shownConnections))
 	var live admin.Connections
@@ -193,6 +218,33 @@ func (d *serviceDescription) connections(*admin.Service) error {
 	rows := [][]string{{"ID", "STATE", "CLIENT", "ENDPOINT", "POD", "IN", "OUT", "AGE"}}
 	for _, c := range live.Connections[:min(len(live.Connections), shownConnections)] {
 		rows = append(rows, []string{c.ID, c.State, c.Client, c.Endpoint, c.Pod, byteCount(c.BytesIn), byteCount(c.BytesOut), seconds(c.AgeSeconds)})
+	}
+	d.rows(rows)
+	return nil
+}
+
+// sessions are those of UDP.
+func (d *serviceDescription) sessions(s *admin.Service) error {
+	if !speaks(s, "udp") {
+		return nil
+	}
+	q := maps.Clone(d.query)
+	q.Set("limit", strconv.Itoa(shownConnections))
+	var live admin.Sessions
+	told, err := d.get("/v1/sessions", q, &live)
+	if !told {
+		return err
+	}
+	n := len(live.Sessions) + live.More
+	if n == 0 {
+		d.section("UDP sessions")
+		d.line("  None lasts.")
+		return nil
+	}
+	d.section(fmt.Sprintf("UDP sessions (%d)", n))
+	rows := [][]string{{"CLIENT", "ENDPOINT", "POD", "ANSWERED", "IN", "OUT", "IDLE", "AGE"}}
+	for _, c := range live.Sessions[:min(len(live.Sessions), shownConnections)] {
+		rows = append(rows, []string{c.Client, c.Endpoint, c.Pod, fmt.Sprint(c.Answered), fmt.Sprint(c.DatagramsIn), fmt.Sprint(c.DatagramsOut), seconds(c.IdleSeconds), seconds(c.AgeSeconds)})
 	}
 	d.rows(rows)
 	return nil

@@ -44,6 +44,10 @@ func has(t *testing.T, what, text string, parts ...string) {
 func TestDescribeService(t *testing.T) {
 	views := shop()
 	services := views["/v1/services"].([]admin.Service)
+	web := &services[0]
+	web.Affinity, web.ExternalPolicy, web.SourceRanges, web.HealthCheckPort = "ClientIP, for 3h0m0s", "Local", []string{"192.0.2.0/24"}, 30999
+	web.Annotations = map[string]string{"usher-proxy.io/retries": "1"}
+	web.Ports = append(web.Ports, admin.Port{Name: "dns", Port: 53, Protocol: "udp"})
 	views["/v1/services"] = services[:1]
 	views["/v1/endpoints"] = seen[:1]
 	views["/v1/attention"] = []admin.Attention{
@@ -59,12 +63,14 @@ func TestDescribeService(t *testing.T) {
 		t.Fatalf("exit code %d, %s", code, messages)
 	}
 	has(t, "describe service", out,
-		"Name: web\n", "Namespace: shop\n", "Labels: tier=front\n", "Cluster IPs: 10.96.0.1, fd00::1\n", "Age: 3d4h\n",
-		"Ports:\n", "p80 80/tcp <none> random IPv4 serve 2/3", "p80 80/tcp <none> random IPv6 refuse 0/0",
+		"Name: web\n", "Namespace: shop\n", "Labels: tier=front\n", "Cluster IPs: 10.96.0.1, fd00::1\n", "Affinity: ClientIP, for 3h0m0s\n", "Policy: external Local, internal Cluster\n",
+		"Sources: 192.0.2.0/24\n", "Health port: 30999\n", "Annotation: usher-proxy.io/retries: 1\n", "Age: 3d4h\n",
+		"Ports:\n", "p80 80/tcp <none> random IPv4,IPv6 serve,refuse 2/3,0/0 0,0 3 10",
 		"Attention:\nwarning Service shop/web:p80/tcp EndpointsOut 1 of 3 is out\n",
 		"Endpoints:\n", "10.0.0.2:8080", "out 0 ready, but ill for 3s\n",
 		"Listeners:\n", "127.0.0.1:3000 cluster serve cluster 10.96.0.1:80",
 		"Connections (6, the oldest first):\n", "a-1 open 10.0.0.5:4000",
+		"UDP sessions (1):\n", "10.0.0.5:53 10.1.0.1:53 <none> false 7 0 3s 90s\n",
 		"Ended lately (the last 3, by reason):\n", "2 ok none", "all went well\n", "1 client_reset client", "after 1 failed attempt\n")
 	if strings.Contains(out, "NotAboutIt") {
 		t.Error("it tells what is about another Service")
@@ -127,11 +133,11 @@ func TestDescribeWhatIsNotThere(t *testing.T) {
 		{"service /web", exitUsage, "want SERVICE or NAMESPACE/SERVICE"},
 		{"connection", exitUsage, "want the ID of one connection"},
 		{"connection a b", exitUsage, "want the ID of one connection"},
-		{"pod a", exitUsage, `unexpected argument "pod"`},
+		{"pod a", exitUsage, `there is nothing of the kind "pod" to describe, only: connection, service`},
 		{"service web --admin-socket=" + filepath.Join(t.TempDir(), "none"), exitUnreachable, "does not exist"},
 	} {
 		args := strings.Fields("describe " + c.args)
-		if c.code != exitUnreachable && args[1] != "pod" {
+		if c.code != exitUnreachable {
 			args = append(args, "--admin-socket="+socket)
 		}
 		_, messages, code := saidOf(t, args...)

@@ -31,9 +31,19 @@ func newUndrain() *cobra.Command {
 
 // changing is a command that is nothing without another word.
 func changing(use, short string, more ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd := &cobra.Command{Use: use, Short: short, Example: examples(more)}
+	ofKinds(cmd)
 	cmd.AddCommand(more...)
 	return cmd
+}
+
+// examples are those of the kinds.
+func examples(kinds []*cobra.Command) string {
+	var all []string
+	for _, kind := range kinds {
+		all = append(all, kind.Example)
+	}
+	return strings.Join(all, "\n")
 }
 
 // drainOptions name an endpoint.
@@ -119,6 +129,8 @@ command line cannot be meant, and 4 if no Service has such an endpoint.`,
 		},
 	}
 	d.define(cmd.Flags())
+	cmd.ValidArgsFunction = completeDrainable
+	flagWords(cmd, nil)
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it has no connection left")
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "for how long --wait does")
 	return cmd
@@ -245,6 +257,8 @@ then. Only root may do it.`,
 		},
 	}
 	d.define(cmd.Flags())
+	cmd.ValidArgsFunction = completeDrainable
+	flagWords(cmd, nil)
 	cmd.Flags().BoolVar(&all, "all", false, "all endpoints that are drained")
 	return cmd
 }

@@ -25,8 +25,8 @@ func newExplain() *cobra.Command {
 		Use:   "explain [NAMESPACE/]SERVICE[:PORT]",
 		Short: "Tell how a connection to a Service would go, without sending anything",
 		Long: `explain follows a client's connection to a Service on this node, step by step: from
-the address that it dials, by the rules in the kernel, usher's socket, traffic policies,
-source ranges, limits and session affinity to the endpoints, each of them in or out and
+the address that it dials, by traffic policies, source ranges, the rules in the kernel,
+usher's socket, limits and session affinity to the endpoints, each of them in or out and
 why. Nothing is sent, and nothing is changed by the question.
 
 PORT is the name or the number of a port; a Service with one port needs none. SHARE is
@@ -60,6 +60,7 @@ such address of it.`,
 	w.define(cmd.Flags())
 	cmd.Flags().StringVar(&w.from, "from", "", "`address` of the client (default: a process of this node)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, json or yaml")
+	w.completions(cmd)
 	return cmd
 }
 
@@ -74,6 +75,19 @@ func (w *wayOptions) define(f *pflag.FlagSet) {
 	f.StringVarP(&w.protocol, "protocol", "p", "", "`tcp` or udp, if the port is not clear without")
 	f.StringVar(&w.vip, "vip", "", "`address` of the Service that is dialled, as IP or IP:port (default: its ClusterIP)")
 	w.admin.define(f)
+}
+
+// completions are what a shell may offer for them.
+func (w *wayOptions) completions(cmd *cobra.Command) {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nothingMore(cmd, args, typed)
+		}
+		return completeServices(cmd, args, typed)
+	}
+	flagWords(cmd, map[string]cobra.CompletionFunc{
+		"protocol": words("tcp", "udp"), "output": words("table", "json", "yaml"), "from": nothingMore, "vip": nothingMore, "count": nothingMore, "timeout": nothingMore,
+	})
 }
 
 // ask has usher explain the way to the one Service that is named.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,11 +31,29 @@ kubectl get. It asks usher itself, and needs no kubeconfig.` + exitCodes,
   usher get endpoints kube-system/kube-dns
   usher get connections --client 10.0.0.5 -o wide
   usher get services -l app=web -o jsonpath='{range .items[*]}{.name}{"\n"}{end}'`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	ofKinds(cmd)
 	cmd.AddCommand(newGetServices(), newGetEndpoints(), newGetConnections(), newGetSessions(), newGetListeners(), newGetRules())
 	return cmd
+}
+
+// ofKinds makes a command tell which kinds it has, if none or another one is named. What
+// flags a kind has it does not know.
+func ofKinds(cmd *cobra.Command) {
+	cmd.FParseErrWhitelist.UnknownFlags = true
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		var kinds []string
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() {
+				kinds = append(kinds, c.Name())
+			}
+		}
+		return usageError{fmt.Errorf("there is nothing of the kind %q to %s, only: %s", args[0], cmd.Name(), strings.Join(kinds, ", "))}
+	}
 }
 
 // kind is what usher get knows of one kind of thing. T is what usher tells of one of
@@ -59,6 +78,8 @@ type kind[T, R any] struct {
 	ask func(context.Context, *getter, []string) ([]T, error)
 	// single says that a name means one item, which is then printed without a list.
 	single bool
+	// empty says why there is nothing; nil or an empty text: as kubectl does.
+	empty func(context.Context, *getter) string
 	// flags are those of this kind only.
 	flags func(*pflag.FlagSet)
 	// complete is what arguments may be; nil: names of Services.
@@ -136,11 +157,19 @@ func (k kind[T, R]) run(cmd *cobra.Command, g *getter, args []string) error {
 	found, err := k.list(ctx, g, args)
 	if len(found) == 0 && (err != nil || print.table) {
 		if err == nil {
-			g.tell("%s\n", g.nothing())
+			g.tell("%s\n", cmp.Or(k.why(ctx, g), g.nothing()))
 		}
 		return err
 	}
 	return errors.Join(print.items(out, found), err)
+}
+
+// why says why there is nothing, as far as that is known.
+func (k kind[T, R]) why(ctx context.Context, g *getter) string {
+	if k.empty == nil {
+		return ""
+	}
+	return k.empty(ctx, g)
 }
 
 // nothing says that nothing was found, as kubectl does.

@@ -15,7 +15,8 @@ func newGetListeners() *cobra.Command {
 		short: "List the sockets that Services are served on",
 		long: `listeners lists the sockets of the usher on this node: for which Service port each is,
 which frontends (addresses that clients dial) lead to it, and what clients get there.
-ACTIVE are the connections or UDP sessions of the Service port in that family.`,
+ACTIVE are the connections of the Service port in that family, or its UDP sessions in
+both, of all its listeners together.`,
 		example: `  usher get listeners shop/web
   usher get listeners -A -o json`,
 		rows: itself[row],
@@ -26,7 +27,12 @@ ACTIVE are the connections or UDP sessions of the Service port in that family.`,
 		of:  func(l *row) (string, string) { return l.Namespace, l.Service },
 		ask: ofServices[row]("/v1/listeners"),
 		columns: []column[row]{
-			{title: "SERVICE", cell: func(l *row) string { return l.Namespace + "/" + l.Service }},
+			{title: "SERVICE", cell: func(l *row) string {
+				if l.Service == "" {
+					return "" // those who may not use any come here
+				}
+				return l.Namespace + "/" + l.Service
+			}},
 			{title: "PORT", cell: func(l *row) string { return strings.TrimPrefix(l.PortName+"/"+l.Protocol, "/") }},
 			{title: "FAMILY", cell: func(l *row) string { return l.Family }},
 			{title: "ADDRESS", cell: func(l *row) string { return l.Address }},

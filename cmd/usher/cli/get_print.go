@@ -52,7 +52,8 @@ func (k kind[T, R]) printer(g *getter, names int) (*printer[T, R], error) {
 		}
 		p.document = func(w io.Writer, v any) error { return p.template(w, t, v) }
 	default:
-		return nil, fmt.Errorf("--output=%s: want %s or %s", g.output, strings.Join(outputs[:len(outputs)-1], ", "), outputs[len(outputs)-1])
+		formats := slices.DeleteFunc(slices.Clone(outputs), func(o string) bool { return o == "name" && k.name == nil })
+		return nil, fmt.Errorf("--output=%s: want %s or %s", g.output, strings.Join(formats[:len(formats)-1], ", "), formats[len(formats)-1])
 	}
 	if g.watchEvents && !g.watch {
 		return nil, fmt.Errorf("--output-watch-events is for --watch")

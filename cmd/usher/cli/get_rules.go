@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/usher-proxy/usher/proxier/admin"
 )
@@ -30,8 +31,18 @@ what the kernel has.`,
   usher get rules --sort-by=chain --no-headers
   usher get rules -o json`,
 		complete: nothingMore,
-		rows:     ruleRows,
-		id:       func(c *admin.CapturedBy) string { return c.Family },
+		empty: func(ctx context.Context, g *getter) string {
+			var s admin.Status
+			if err := admin.Get(ctx, g.admin.socket, "/v1/status", nil, &s); err != nil || s.Capture != "bind" {
+				return ""
+			}
+			return "No rules are needed: the capture is bind, and usher listens on the Service addresses themselves."
+		},
+		flags: func(f *pflag.FlagSet) { // as kubectl, for what is in no namespace
+			f.BoolP("all-namespaces", "A", false, "has no effect: rules are in no namespace")
+		},
+		rows: ruleRows,
+		id:   func(c *admin.CapturedBy) string { return c.Family },
 		ask: func(ctx context.Context, g *getter, args []string) (found []admin.CapturedBy, err error) {
 			if len(args) > 0 {
 				return nil, usageError{fmt.Errorf("unexpected argument %q: rules have no names", args[0])}

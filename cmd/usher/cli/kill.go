@@ -56,6 +56,8 @@ be asked, 3 if the command line cannot be meant, and 4 if there was no such conn
 	f.BoolVar(&k.yes, "yes", false, "do not ask")
 	f.BoolVar(&k.dryRun, "dry-run", false, "only tell which would be ended")
 	k.admin.define(f)
+	cmd.ValidArgsFunction = completeConnections
+	flagWords(cmd, map[string]cobra.CompletionFunc{"backend": completeEndpoints})
 	return cmd
 }
 
@@ -169,7 +171,7 @@ func printKilled(w io.Writer, done admin.Killed, killed string) error {
 			}
 			if c.Service != "" {
 				service = c.Namespace + "/" + c.Service
-				age = (time.Duration(c.AgeSeconds*1000) * time.Millisecond).String()
+				age = seconds(c.AgeSeconds)
 			}
 			rows = append(rows, []string{c.ID, service, c.Client, c.Endpoint, c.Pod, age, result})
 		}

@@ -63,7 +63,7 @@ func TestKill(t *testing.T) {
 			result = "would be killed"
 		}
 		want := "ID    SERVICE       CLIENT         ENDPOINT      POD            AGE      RESULT\n" +
-			"1-1   default/web   10.1.1.1:999   10.0.0.1:80   default/?web   1.5s     " + result + "\n" +
+			"1-1   default/web   10.1.1.1:999   10.0.0.1:80   default/?web   1s       " + result + "\n" +
 			"1-2   <none>        <none>         <none>        <none>         <none>   gone\n" +
 			"1-3   default/web   <none>         <none>        <none>         0s       ended by itself: ok\n"
 		if c.code == 0 && out != want {

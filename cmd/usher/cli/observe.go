@@ -115,7 +115,9 @@ func (o *observation) run(ctx context.Context, lastGiven bool) error {
 	if o.follow {
 		err = o.followOn(ctx, q)
 	} else {
-		err = o.stream(ctx, q)
+		if err = o.stream(ctx, q); err == nil && o.until.IsZero() && o.last > 0 {
+			o.tell("no connection that fits has ended, as far as it remembers")
+		}
 	}
 	if ended(ctx, err) {
 		return nil

@@ -47,6 +47,11 @@ func TestObserve(t *testing.T) {
 		}
 	}
 
+	empty := telling(t, map[string]any{"/v1/flows": []admin.Flow{}})
+	if out, messages, code := saidOf(t, "observe", "-s", "shop/web", "--admin-socket="+empty); code != 0 || out != "" || !strings.Contains(messages, "no connection that fits has ended") {
+		t.Errorf("nothing: exit code %d, %q, %q", code, out, messages)
+	}
+
 	out, _, _ := saidOf(t, "observe", "-o", "json", "--admin-socket="+socket)
 	var got []admin.Flow
 	for d := json.NewDecoder(strings.NewReader(out)); d.More(); {

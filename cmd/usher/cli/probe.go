@@ -21,6 +21,7 @@ const (
 	maxProbes   = 100                    // of the Service, and of endpoints
 	probeLook   = 20 * time.Millisecond  // how often it is asked who has answered
 	probeSettle = 200 * time.Millisecond // for a reset to come, where usher cannot be asked
+	probeEnd    = 200 * time.Millisecond // for an endpoint to close, too
 )
 
 // errProbe is for the exit code: the lines tell which.
@@ -42,7 +43,8 @@ func newProbe() *cobra.Command {
 		Long: `probe makes real connections from this command's own process: to the Service, through
 usher, and with --all-endpoints to each of its endpoints, past usher. It prints how long
 each took to connect, or the error, and for the Service which endpoint it came to. No
-byte is sent over them. One is made at a time.
+byte is sent over them. One is made at a time. It ends with a FIN, and with a reset only if
+the endpoint does not close within 200ms: usher then counts it as a client's reset.
 
 A connection to the Service is there as soon as usher has it. Therefore probe waits until
 usher has an endpoint for it, too, or has reset it.
@@ -62,6 +64,7 @@ command line cannot be meant, and 4 if there is no such Service.`,
 	f.IntVar(&p.count, "count", 1, "connections to the Service, at most 100")
 	f.BoolVar(&p.allEndpoints, "all-endpoints", false, "connect to each endpoint, too, in or out")
 	f.DurationVar(&p.timeout, "timeout", 3*time.Second, "for each connection, at most 1m")
+	p.completions(cmd)
 	return cmd
 }
 
@@ -162,7 +165,7 @@ func (p *probeOptions) one(ctx context.Context, x admin.Explanation, to string, 
 	}
 	defer conn.Close()
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		defer tcp.SetLinger(0) // no TIME_WAIT is left
+		defer part(tcp)
 	} else {
 		return p.datagram(ctx, conn, x, usher)
 	}
@@ -174,6 +177,17 @@ func (p *probeOptions) one(ctx context.Context, x admin.Explanation, to string, 
 		return failure(time.Since(start), err)
 	}
 	return probed{result: "connected", took: took, about: about}
+}
+
+// part ends a connection as a client does that has had its answer, so that it is no trouble
+// in usher's record. What the endpoint keeps open all the same is reset: usher is not to
+// wait for it (--half-close-timeout).
+func part(conn *net.TCPConn) {
+	conn.CloseWrite()
+	conn.SetReadDeadline(time.Now().Add(probeEnd))
+	if _, err := io.Copy(io.Discard, io.LimitReader(conn, 1<<20)); err != nil {
+		conn.SetLinger(0)
+	}
 }
 
 // datagram sends an empty one, and waits for what comes back.

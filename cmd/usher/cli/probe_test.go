@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"regexp"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/admin"
 )
@@ -104,6 +108,54 @@ endpoint  \S+ +refused +#  pod default/a; ECONNREFUSED; usher leaves it out: not
 			t.Errorf("%s: exit code %d, %v\n%s%s", c.about, codeOf(err), err, out, said)
 		}
 	}
+}
+
+// An endpoint, and usher, see a client that has had its answer; only one that keeps the
+// connection open gets a reset.
+func TestProbesEndInGoodOrder(t *testing.T) {
+	ends := make(chan error, 1)
+	closes := func(c net.Conn) { ends <- drainOf(c) }
+	keeps := func(c net.Conn) {
+		if err := drainOf(c); err != nil {
+			ends <- fmt.Errorf("before the FIN: %w", err)
+			return
+		}
+		ends <- resetOf(c)
+	}
+	for name, c := range map[string]struct {
+		handle func(net.Conn)
+		good   bool
+	}{"closes": {closes, true}, "keeps": {keeps, false}} {
+		socket := probing(t, admin.Explanation{Protocol: "tcp", VIP: answering(t, c.handle)}, nil, true)
+		if out, said, err := executed(t, []string{"probe", "web", "--timeout=20s", "--admin-socket=" + socket}); err != nil {
+			t.Errorf("%s: %v\n%s%s", name, err, out, said)
+		}
+		if err := <-ends; (err == nil) != c.good {
+			t.Errorf("%s: the connection ended with %v", name, err)
+		}
+	}
+}
+
+// resetOf waits for a reset, and returns what the socket says of it; nil: none comes.
+func resetOf(c net.Conn) (reset error) {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	for deadline := time.Now().Add(10 * time.Second); reset == nil && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		raw.Control(func(fd uintptr) {
+			if errno, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
+				reset = unix.Errno(errno)
+			}
+		})
+	}
+	return reset
+}
+
+// drainOf reads until FIN, or tells the error.
+func drainOf(c net.Conn) error {
+	_, err := io.Copy(io.Discard, c)
+	return err
 }
 
 func TestProbeDatagrams(t *testing.T) {

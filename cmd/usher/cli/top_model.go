@@ -242,15 +242,19 @@ func (t *topModel) widths(rows [][]string, width int) []int {
 		}
 		sum += widths[i]
 	}
-	for sum > width {
+	for spare := true; sum > width; {
 		widest := -1
 		for i := range widths {
-			if !b.rightAligned(i) && widths[i] > leastName && (widest < 0 || widths[i] > widths[widest]) {
+			if !b.rightAligned(i) && !(spare && isAddress(titles[i])) && widths[i] > leastName && (widest < 0 || widths[i] > widths[widest]) {
 				widest = i
 			}
 		}
 		if widest < 0 {
-			break // the last columns do not fit
+			if !spare {
+				break // the last columns do not fit
+			}
+			spare = false
+			continue
 		}
 		widths[widest]--
 		sum--
@@ -260,6 +264,10 @@ func (t *topModel) widths(rows [][]string, width int) []int {
 	}
 	return widths
 }
+
+// isAddress says whether a column is of addresses, which are cut last: cut, those of one
+// network look all the same.
+func isAddress(title string) bool { return title == "ENDPOINT" || title == "CLIENT" }
 
 // row aligns cells.
 func (t *topModel) row(cells []string, widths []int) string {

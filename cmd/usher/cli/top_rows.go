@@ -69,8 +69,8 @@ func newBoards() []board {
 			rate("OUT/S", "B", func(r *topService) float64 { return r.Out }),
 			rate("RETRY/S", "", func(r *topService) float64 { return r.Retries }),
 			rate("TRBL/S", "", func(r *topService) float64 { return r.Trouble }),
-			rate("P50", "", func(r *topService) float64 { return r.P50 }),
-			rate("P99", "", func(r *topService) float64 { return r.P99 }),
+			connectTime("P50", func(r *topService) float64 { return r.P50 }),
+			connectTime("P99", func(r *topService) float64 { return r.P99 }),
 		}},
 		&boardOf[topEndpoint]{made: topEndpoints, columns: []column[topEndpoint]{
 			{title: "SERVICE", cell: func(r *topEndpoint) string { return r.Namespace + "/" + r.Service }},
@@ -108,6 +108,20 @@ func rate[R any](title, unit string, of func(*R) float64) column[R] {
 			return quantity(float64(int64(n)), unit)
 		}
 	}}
+}
+
+// connectTime is a column of milliseconds that may be unknown: -1. To an endpoint on the
+// same node they are hundredths of one.
+func connectTime[R any](title string, of func(*R) float64) column[R] {
+	c := rate(title, "", of)
+	most := c.cell
+	c.cell = func(r *R) string {
+		if ms := of(r); ms >= 0 && ms < 1 {
+			return strconv.FormatFloat(ms, 'f', 2, 64)
+		}
+		return most(r)
+	}
+	return c
 }
 
 // portKey tells Service ports apart.

@@ -52,7 +52,7 @@ func busy(n, second int) *topAnswer {
 func TestTopOfServices(t *testing.T) {
 	m := newTopModel(servicesView)
 	m.take(busy(3, 1))
-	has(t, "before there are two answers", strings.Join(m.frame(80, 10, false), "\n"), "shop/s0:http - 3 - - - - 0.4 12.0\n")
+	has(t, "before there are two answers", strings.Join(m.frame(80, 10, false), "\n"), "shop/s0:http - 3 - - - - 0.40 12.0\n")
 	m.take(busy(3, 3))
 	lines := m.frame(80, 24, false)
 	if len(lines) != 24 {
@@ -61,7 +61,7 @@ func TestTopOfServices(t *testing.T) {
 	has(t, "the screen", strings.Join(lines, "\n"), "usher v1 on node-1, capture bind", "7 connections, 0 sessions, 0 service ports, files 1 of 10 (10%)\n",
 		"attention (1): error Service shop/web NoEndpoints: none is ready, and so all th~\n", "[services] endpoints clients 1-3 of 3, by CONN/S\n",
 		"SERVICE CONN/S ACTIVE IN/S OUT/S RETRY/S TRBL/S P50 P99\n",
-		"shop/s2:http 2.0 1 2.0kB 4.0kB 2.0 2.0 0.4 12.0\n", "shop/s1:http 1.0 2 1.0kB 2.0kB 1.0 1.0", "shop/s0:http 0 3 0B 0B 0 0", "q quit")
+		"shop/s2:http 2.0 1 2.0kB 4.0kB 2.0 2.0 0.40 12.0\n", "shop/s1:http 1.0 2 1.0kB 2.0kB 1.0 1.0", "shop/s0:http 0 3 0B 0B 0 0", "q quit")
 
 	restarted := busy(3, 4)
 	for i := range restarted.traffic.Ports {
@@ -382,5 +382,17 @@ func TestTopPanics(t *testing.T) {
 	}
 	if err := <-guarded(func() error { panic("a\x1b[2J") }); err == nil || err.Error() != "internal error: a?[2J" {
 		t.Errorf("of a goroutine it is %v", err)
+	}
+}
+
+// Addresses of one network begin alike: on a narrow screen the other names are cut first.
+func TestAddressesAreCutLast(t *testing.T) {
+	m := &topModel{boards: newBoards(), view: endpointsView, by: make([]int, len(topViews))}
+	row := []string{"default/a-service", "10.244.0.11:8080", "default/a-long-pod-name-7d9f", "in", "0.5", "2", "1.4kB", "2", "0"}
+	if w := m.widths([][]string{row}, 80); w[1] < len(row[1]) || w[0] < leastName || w[2] < leastName {
+		t.Errorf("the widths are %d", w)
+	}
+	if w := m.widths([][]string{row}, 60); w[1] >= len(row[1]) {
+		t.Errorf("on 60 columns the widths are %d", w)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +52,8 @@ counted. Only root may trace.`,
 	f.DurationVar(&o.duration, "duration", 30*time.Second, "for how long, at most 1h")
 	f.StringVarP(&o.format, "output", "o", "text", "text or json")
 	o.admin.define(f)
+	cmd.ValidArgsFunction = nothingMore
+	flagWords(cmd, map[string]cobra.CompletionFunc{"output": words("text", "json"), "from": nothingMore, "duration": nothingMore})
 	return cmd
 }
 
@@ -87,6 +90,9 @@ func (o *traceOptions) run(cmd *cobra.Command) error {
 	if err := o.admin.check(); err != nil {
 		return err
 	}
+	if o.service != "" {
+		o.tellIfMissing(cmd, q.Get("namespace"), q.Get("service"))
+	}
 	return asUsage(admin.Stream(cmd.Context(), o.admin.socket, http.MethodPost, "/v1/trace", q, func(line []byte) error {
 		if o.format == "json" {
 			_, err := cmd.OutOrStdout().Write(append(observe.EscapeJSON(line), '\n'))
@@ -98,6 +104,16 @@ func (o *traceOptions) run(cmd *cobra.Command) error {
 		}
 		return printTraced(cmd.OutOrStdout(), cmd.ErrOrStderr(), e)
 	}))
+}
+
+// tellIfMissing says that nobody serves the Service now: it may come, or be misspelt.
+func (o *traceOptions) tellIfMissing(cmd *cobra.Command, namespace, service string) {
+	var served []admin.Service
+	err := admin.Get(cmd.Context(), o.admin.socket, "/v1/services", url.Values{"namespace": {namespace}}, &served)
+	if err != nil || slices.ContainsFunc(served, func(s admin.Service) bool { return s.Name == service }) {
+		return
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), observe.Printable(fmt.Sprintf("no Service %s/%s is served on this node now.", namespace, service)))
 }
 
 // printTraced prints an event in a line.

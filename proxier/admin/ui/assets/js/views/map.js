@@ -43,7 +43,7 @@ export function map(main, parts, query, signal) {
       talk = await get('/v1/map', {}, signal);
       const edges = talk.edges || [];
       list.hidden = !edges.length;
-      setText(facts, edges.length ? `the last ${age(talk.seconds)}${talk.more ? `, without ${count(talk.more, 'less busy edge')}` : ''}. Width: connections; red: trouble or failed tries.` : '');
+      setText(facts, edges.length ? `the last ${age(talk.seconds)}${talk.more ? `, without ${count(talk.more, 'less busy edge')}` : ''}. Width: connections; red: trouble or failed tries, 5 % or more of them.` : '');
       if (edges.length) { draw(); table.set(edges); } else { drawn = ''; fill(picture, h('p', { class: 'empty' }, `Nobody has talked to a Service${since()}. Only what usher still remembers is drawn.`)); }
     } catch (e) {
       if (signal.aborted || talk && e.kind !== 'absent') return;
@@ -57,14 +57,18 @@ export function map(main, parts, query, signal) {
   signal.addEventListener('abort', () => resized.disconnect());
 }
 
+// serious says whether trouble is more than a few of many: a whole edge is not red for those.
+const serious = (trouble, n) => trouble > 0 && trouble >= 0.05 * n;
+
 // nodes are those of a column, first those with trouble, then the busiest; the rest as one.
 function nodes(edges, of) {
   const all = new Map();
   for (const e of edges) {
-    const n = all.get(of(e)) || { name: of(e), count: 0, trouble: 0, edge: e };
-    n.count += e.count; n.trouble += e.trouble; n.bad ||= e.trouble + (of === endpoint ? e.failed : 0) > 0;
+    const n = all.get(of(e)) || { name: of(e), count: 0, trouble: 0, failed: 0, edge: e };
+    n.count += e.count; n.trouble += e.trouble; n.failed += of === endpoint ? e.failed : 0;
     all.set(n.name, n);
   }
+  for (const n of all.values()) n.bad = serious(n.trouble + n.failed, n.count);
   const list = [...all.values()].sort((a, b) => Boolean(b.bad) - Boolean(a.bad) || b.count - a.count || (a.name < b.name ? -1 : 1));
   if (list.length <= shownNodes) return list;
   const rest = list.slice(shownNodes - 1);
@@ -98,7 +102,7 @@ function drawMap(at, edges) {
     const busiest = Math.max(...[...sums.values()].map(s => s.count), 1);
     for (const { f, t, count: n, trouble } of sums.values()) {
       const x1 = f.x + nodeWidth, x2 = t.x, y1 = f.y + 14, y2 = t.y + 14, m = (x1 + x2) / 2;
-      const path = h('path', { class: trouble ? 'trouble' : '', d: `M${x1} ${y1}C${m} ${y1} ${m} ${y2} ${x2} ${y2}`, 'stroke-width': (1 + 9 * Math.sqrt(n / busiest)).toFixed(1) },
+      const path = h('path', { class: serious(trouble, n) ? 'trouble' : '', d: `M${x1} ${y1}C${m} ${y1} ${m} ${y2} ${x2} ${y2}`, 'stroke-width': (1 + 9 * Math.sqrt(n / busiest)).toFixed(1) },
         h('title', {}, `${f.name} to ${t.name}: ${n} connections${trouble ? `, ${trouble} with trouble` : ''}`));
       f.paths.add(path); t.paths.add(path);
       lines.push(path);

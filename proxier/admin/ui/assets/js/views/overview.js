@@ -29,10 +29,12 @@ export function overview(main, parts, query, signal) {
   );
   for (const p of plots) p.update = chart(p.at, () => [live.totals.time, live.totals[p.key]], p.name, p.format, signal, p.colour);
 
+  let missed = 0; // what clients miss something by
   let told; // the attention that is shown, so that links in it stay while nothing changes
   every(4000, async () => {
     try {
       const list = await get('/v1/attention', {}, signal) || [];
+      missed = list.filter(a => a.severity === 'error').length;
       const now = JSON.stringify(list);
       if (now !== told) { told = now; fill(attention, attentionList(list)); }
     } catch (e) {
@@ -53,7 +55,7 @@ export function overview(main, parts, query, signal) {
       fill(bars, h('p', { class: 'empty' }, live.trouble ? `No data: ${live.trouble.message}.` : 'Asking usher…'));
       return;
     }
-    fill(strip, cells(live.status));
+    fill(strip, cells(live.status, missed));
     fill(bars, reasons(live.status));
   }, signal);
 }
@@ -74,13 +76,14 @@ function subject(a) {
   return h('a', { href: serviceLink(a.namespace, a.name) }, name);
 }
 
-function cells(s) {
+function cells(s, missed) {
   const watch = (s.watches || []).reduce((worst, w) => !worst || !w.synced || w.age_seconds > worst.age_seconds && worst.synced ? w : worst, null);
   const r = s.rules || {};
   const ring = s.ring || { lost: 0, held: 0, size: 0 }, log = s.log || { dropped: 0 };
   const lost = log.dropped + ring.lost;
   return [
-    cell('State', s.ready ? 'Serving' : 'Not serving yet', s.ready ? 'good' : 'bad', `${s.capture} capture, ${(s.families || []).join(' and ')}`),
+    cell('State', s.ready ? 'Serving' : 'Not serving yet', s.ready && !missed && !r.failing ? 'good' : 'bad',
+      `${missed ? `degraded: clients miss something now (${missed}); ` : ''}${s.capture} capture, ${(s.families || []).join(' and ')}`),
     cell('Services', whole(s.services), '', `${count(s.ports, 'port')}${s.draining ? `, ${s.draining} draining` : ''}`),
     watch ? cell('API server heard', `${age(watch.age_seconds)} ago`, !watch.synced || watch.age_seconds > 120 ? 'bad' : '', watch.synced ? watch.resource : `${watch.resource} not listed yet`)
       : cell('Objects come from', (s.source || 'manifests').split(' ')[0], '', s.source || 'no API server is watched'),

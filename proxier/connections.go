@@ -116,9 +116,19 @@ func (c *connections) empty() <-chan struct{} {
 	return none
 }
 
+// abort ends all of them. Those that wait come first, or else they would get the places that
+// others leave.
 func (c *connections) abort(reason observe.Reason) int {
 	all := c.all()
+	var connected []*connection
 	for _, one := range all { // which removes itself
+		if one.endpoint().IsValid() {
+			connected = append(connected, one)
+		} else {
+			one.abort(reason)
+		}
+	}
+	for _, one := range connected {
 		one.abort(reason)
 	}
 	return len(all)

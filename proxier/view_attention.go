@@ -303,7 +303,10 @@ func (v *attention) limits(port seenPort, recent *recentPort) {
 			continue
 		}
 		severity, what := admin.SeverityError, "connection"
-		if reason == observe.Evicted {
+		switch reason {
+		case observe.LimitClient, observe.RateLimited: // asked for, to keep single clients within bounds
+			severity = admin.SeverityWarning
+		case observe.Evicted:
 			severity, what = admin.SeverityWarning, "session"
 		}
 		v.addOf(severity, port, hit.reason, "%s ended in %s: %s; %s", counted(n, what), v.span(), reason.Text(), hit.remedy)

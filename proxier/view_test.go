@@ -739,19 +739,28 @@ func TestADeadEndpointNeedsAttention(t *testing.T) {
 	})
 }
 
+// A limit on single clients does what it was asked for: that may need a look, but the
+// Service is not in trouble.
 func TestLimitsNeedAttention(t *testing.T) {
-	s := newShown(t)
-	s.set(asking("max-connections=1"), slice("web", serveTCP(t, echoes)))
-	s.served2(vip)
-	c := s.open(vip)
-	if err := talk(c); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct{ limit, reason, severity, message string }{
+		{"max-connections=1", "ServiceLimitHit", admin.SeverityError, "as many connections as it may; raise max-connections"},
+		{"max-connections-per-client=1", "ClientLimitHit", admin.SeverityWarning, "as many connections as it may; raise max-connections-per-client"},
+	} {
+		t.Run(c.limit, func(t *testing.T) {
+			s := newShown(t)
+			s.set(asking(c.limit), slice("web", serveTCP(t, echoes)))
+			s.served2(vip)
+			first := s.open(vip)
+			if err := talk(first); err != nil {
+				t.Fatal(err)
+			}
+			if err := get2(vip); err == nil {
+				t.Error("a second one is served")
+			}
+			s.wantAttention(c.reason, admin.Attention{Severity: c.severity, Kind: "Service", Namespace: "default", Name: "web", Port: "8080/tcp",
+				Message: c.message})
+		})
 	}
-	if err := get2(vip); err == nil {
-		t.Error("a second one is served")
-	}
-	s.wantAttention("ServiceLimitHit", admin.Attention{Severity: admin.SeverityError, Kind: "Service", Namespace: "default", Name: "web", Port: "8080/tcp",
-		Message: "as many connections as it may; raise max-connections"})
 }
 
 func TestFailuresAndProblemsNeedAttention(t *testing.T) {

@@ -8,7 +8,7 @@ type Service struct {
 	Name      string            `json:"name"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	Type      string            `json:"type"` // ClusterIP, NodePort or LoadBalancer
-	Created   time.Time         `json:"created"`
+	Created   time.Time         `json:"created,omitzero"`
 	Addresses []string          `json:"addresses"`          // its ClusterIPs
 	External  []string          `json:"external,omitempty"` // external and load balancer addresses that are served
 

@@ -32,6 +32,7 @@ type connection struct {
 	hedged     bool // the attempt that led to the endpoint was
 	noted      bool // the record has that attempt
 	settled    bool // what is to be said of the endpoint's health was said
+	resort     bool // the endpoint asked for last was left out as ill then
 
 	traced *traced // nil: nobody traces it
 

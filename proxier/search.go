@@ -96,10 +96,11 @@ func (p *place) giveBack() {
 func (c *connection) admission(kept *place) func(netip.AddrPort) (func(), bool) {
 	full := false
 	return func(e netip.AddrPort) (func(), bool) {
+		c.resort = c.health.Out(string(c.set()), e) // a success may bring it back at once
 		if leave := kept.take(e); leave != nil {
 			return leave, true
 		}
-		if full && c.health.Out(string(c.set()), e) {
+		if full && c.resort {
 			return nil, false
 		}
 		leave, ok := c.shared.gate.Endpoint(e)
@@ -169,7 +170,7 @@ func (c *connection) noteFound(found dial.Result) {
 // whyPicked says why it is this endpoint.
 func (c *connection) whyPicked() observe.Word {
 	r := c.record
-	if len(r.Attempts) > 0 && r.Affinity != affinityHit && c.health.Out(string(c.set()), r.Backend().Addr) {
+	if len(r.Attempts) > 0 && r.Affinity != affinityHit && c.resort {
 		return lastResort // others come first
 	}
 	return whyPicked(c.current.Load().port.eligible(c.set()).Terminating, r)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -338,6 +339,10 @@ func TestConnectionsAreShown(t *testing.T) {
 	var list admin.Connections
 	s.eventually("three connections", func() error {
 		if list = view[admin.Connections](s, "/v1/connections"); len(list.Connections) != 3 || list.More != 0 || list.Connections[1].State != admin.StateWaiting {
+			third.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+			if _, err := third.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				third = s.open(testVIP(2)) // a listener that was just being opened had dropped it
+			}
 			return fmt.Errorf("got %+v", list)
 		}
 		return nil

@@ -1,6 +1,7 @@
 package proxier
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -86,6 +87,14 @@ func TestTheLastResortIsTold(t *testing.T) {
 	ill := freeAddr(t)
 	s.set(with(asking("balancer=round-robin", "passive-health=consecutive-failures=2,base=1m,max=1m"), ill, addrPort(ln.Addr()))...)
 	s.ejects(ill)
+	s.eventually("it is left out", func() error {
+		for _, port := range s.proxier.seen.Load().ports() {
+			if !port.health.Out(string(ClusterSet), ill) {
+				return errors.New("it is still picked")
+			}
+		}
+		return nil
+	})
 	s.idle()
 	ln.Close()
 	<-served

@@ -148,7 +148,7 @@ func (fs flows) moveAfter(w *World, datagrams int, to string) {
 		datagrams = int(recovery / time.Millisecond)
 	}
 	deadline := time.Now().Add(recovery)
-	const unanswered = time.Second
+	const unanswered = 3 * time.Second // on a busy machine, too
 	var mu sync.Mutex
 	lost, most := 0, 0
 	err := fs.atOnce(func(f *flow) error {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/limit"
@@ -381,12 +382,16 @@ func (c *connection) setRelay(r *relay.Relay, there bool) {
 	}
 }
 
-// endpoint is the one that it is connected to, the zero AddrPort if there is none.
-func (c *connection) endpoint() netip.AddrPort {
+// endpoint is the address of the one that it is connected to, the zero AddrPort if there is
+// none.
+func (c *connection) endpoint() netip.AddrPort { return c.backend().Addr }
+
+// backend is the endpoint that it is connected to, the zero Endpoint if there is none.
+func (c *connection) backend() balancer.Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.there {
-		return netip.AddrPort{}
+		return balancer.Endpoint{}
 	}
-	return c.record.Backend().Addr
+	return c.record.Backend()
 }

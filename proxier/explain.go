@@ -36,18 +36,6 @@ func notFound(format string, args ...any) error {
 	return &admin.Error{Status: http.StatusNotFound, Message: fmt.Sprintf(format, args...)}
 }
 
-// serviceIn reads the parameters namespace and service, which may be NAMESPACE/NAME.
-func serviceIn(q url.Values) (serviceName, error) {
-	name := serviceName{q.Get("namespace"), q.Get("service")}
-	if namespace, service, both := strings.Cut(name.name, "/"); both {
-		if name.namespace != "" && name.namespace != namespace || namespace == "" || service == "" {
-			return name, badRequest("service=%q: want NAME or NAMESPACE/NAME, of the namespace that is asked for", name.name)
-		}
-		name = serviceName{namespace, service}
-	}
-	return name, nil
-}
-
 func questionOf(q url.Values) (asked question, err error) {
 	if asked.serviceName, err = serviceIn(q); err != nil {
 		return asked, err

@@ -261,13 +261,6 @@ func (e *explainer) explainListener() {
 	}
 }
 
-// limitNames are what is told of a limit that is reached.
-var limitNames = map[limit.Kind]string{
-	limit.Connections: "the Service port has as many connections as it may", limit.PerClient: "the client has as many connections as it may",
-	limit.ConnectionRate: "connections begin faster than they may", limit.Process: "usher serves as many connections as it may",
-	limit.PerEndpoint: "every endpoint has as many connections as it may",
-}
-
 func (e *explainer) explainLimits() {
 	if e.shared.gate == nil {
 		n, most := e.shared.sessions.Len(), e.port.Settings.UDP.Sessions
@@ -303,9 +296,9 @@ func (e *explainer) explainLimits() {
 	case obstacle == "":
 		e.step("limits", admin.StepOK, "no limit is reached", evidence...)
 	case now.Limits.Wait > 0:
-		e.step("limits", admin.StepNote, fmt.Sprintf("%s: it waits for its turn, for %s at most, and is reset then", limitNames[obstacle], now.Limits.Wait), evidence...)
+		e.step("limits", admin.StepNote, fmt.Sprintf("%s: it waits for its turn, for %s at most, and is reset then", limitReasons[obstacle].Text(), now.Limits.Wait), evidence...)
 	default:
-		e.stop("limits", answerReset, limitNames[obstacle], evidence...)
+		e.stop("limits", answerReset, limitReasons[obstacle].Text(), evidence...)
 	}
 }
 
@@ -364,11 +357,7 @@ func (e *explainer) explainEndpoints() {
 
 // allFail says whether nobody could connect to any of them of late.
 func (e *explainer) allFail(list []balancer.Endpoint) bool {
-	failing := map[netip.AddrPort]bool{}
-	for _, h := range e.listener.health.Status() {
-		failing[h.Endpoint] = h.Failures > 0
-	}
-	return len(list) > 0 && !slices.ContainsFunc(list, func(o balancer.Endpoint) bool { return !failing[o.Addr] })
+	return len(list) > 0 && !slices.ContainsFunc(list, func(o balancer.Endpoint) bool { return e.health[o.Addr].Failures == 0 })
 }
 
 func (e *explainer) explainBalancer() {

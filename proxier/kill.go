@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/usher-proxy/usher/proxier/admin"
@@ -26,18 +27,18 @@ const (
 // victims say which connections are to be ended.
 type victims struct {
 	ids     []string
-	backend target // by address and port, or by pod
-	client  netip.Prefix
-	service serviceName
+	backend target         // by address and port, or by pod
+	filter  observe.Filter // of clients and Services
 	older   time.Duration
 	all     bool
 	dryRun  bool
 }
 
 func victimsOf(q url.Values) (v victims, err error) {
-	if v.service, err = serviceIn(q); err != nil {
+	if v.filter, err = filterIn(q, time.Time{}); err != nil {
 		return v, err
 	}
+	v.filter.Pod = "" // only the one that it is connected to counts
 	v.ids = q["id"]
 	for name, into := range map[string]*bool{"all": &v.all, "dry-run": &v.dryRun} {
 		switch q.Get(name) {
@@ -59,17 +60,15 @@ func victimsOf(q url.Values) (v victims, err error) {
 	if v.backend.pod = q.Get("pod"); v.backend.pod != "" && !isPodName(v.backend.pod) {
 		return v, badRequest("pod=%q: want NAMESPACE/NAME", v.backend.pod)
 	}
-	if text := q.Get("client"); text != "" {
-		if v.client, err = prefixOf(text); err != nil {
-			return v, badRequest("client=%q: want an address or a CIDR", text)
-		}
+	if text := q.Get("client"); strings.Contains(text, "%") { // of which zone a client is nobody knows
+		return v, badRequest("client=%q: want an address or a CIDR", text)
 	}
 	if text := q.Get("older"); text != "" {
 		if v.older, err = time.ParseDuration(text); err != nil || v.older <= 0 {
 			return v, badRequest("older=%q: want a duration, as in 1h", text)
 		}
 	}
-	some := len(v.ids) > 0 || v.backend != (target{}) || v.client.IsValid() || v.service != (serviceName{}) || v.older > 0
+	some := len(v.ids) > 0 || v.backend != (target{}) || v.filter.Client.IsValid() || v.filter.Namespace != "" || v.filter.Service != "" || v.older > 0
 	switch {
 	case !some && !v.all:
 		return v, badRequest("want id, backend, pod, client, service, namespace or older; to end all connections say all=true")
@@ -79,56 +78,30 @@ func victimsOf(q url.Values) (v victims, err error) {
 	return v, nil
 }
 
-// prefixOf reads an address or a CIDR.
-func prefixOf(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96) // as clients are
-	}
-	return p.Masked(), err
-}
-
 // are says whether a connection is one of them.
 func (v *victims) are(c *connection, now time.Time) bool {
 	r := c.record
 	if len(v.ids) > 0 && !slices.Contains(v.ids, r.ID()) ||
-		v.client.IsValid() && !v.client.Contains(r.Client.Addr().WithZone("")) ||
-		v.service.namespace != "" && v.service.namespace != c.key.Namespace ||
-		v.service.name != "" && v.service.name != c.key.Name ||
+		!v.filter.WantsLive(r.ServicePort, r.Client.Addr()) ||
 		v.older > 0 && now.Sub(r.Start) < v.older {
 		return false
 	}
 	if v.backend == (target{}) {
 		return true
 	}
-	to, pod := c.endpointAndPod()
-	return to.IsValid() && v.backend.concerns(serviceName{}, to, pod)
-}
-
-// endpointAndPod are those that it is connected to.
-func (c *connection) endpointAndPod() (netip.AddrPort, string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.there {
-		return netip.AddrPort{}, ""
-	}
-	e := c.record.Backend()
-	return e.Addr, e.Pod
+	to := c.backend()
+	return to.Addr.IsValid() && v.backend.concerns(serviceName{}, to.Addr, to.Pod)
 }
 
 // told is what is known of a connection while it lives.
 func (c *connection) told(now time.Time) admin.KilledConnection {
-	to, pod := c.endpointAndPod()
+	to := c.backend()
 	k := admin.KilledConnection{
 		ID: c.record.ID(), Namespace: c.key.Namespace, Service: c.key.Name, PortName: c.key.Port,
-		Client: c.record.Client.String(), Pod: pod, AgeSeconds: now.Sub(c.record.Start).Seconds(),
+		Client: c.record.Client.String(), Pod: to.Pod, AgeSeconds: now.Sub(c.record.Start).Seconds(),
 	}
-	if to.IsValid() {
-		k.Endpoint = to.String()
+	if to.Addr.IsValid() {
+		k.Endpoint = to.Addr.String()
 	}
 	return k
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -137,8 +138,8 @@ func TestKillingRacesWithTheEnd(t *testing.T) {
 
 func TestClientsByMappedAddresses(t *testing.T) {
 	for text, want := range map[string]string{"::ffff:10.0.0.9": "10.0.0.9/32", "::ffff:10.0.0.0/112": "10.0.0.0/16", "::ffff:0:0/96": "0.0.0.0/0", "fd00::/8": "fd00::/8"} {
-		if got, err := prefixOf(text); err != nil || got.String() != want {
-			t.Errorf("%s is %s, %v; want %s", text, got, err, want)
+		if v, err := victimsOf(url.Values{"client": {text}}); err != nil || v.filter.Client.String() != want {
+			t.Errorf("%s is %s, %v; want %s", text, v.filter.Client, err, want)
 		}
 	}
 }
@@ -155,6 +156,7 @@ func TestWhatCannotBeKilled(t *testing.T) {
 		"backend=web":                "want IP:PORT or IP",
 		"pod=web-1":                  "want NAMESPACE/NAME",
 		"client=me":                  "want an address or a CIDR",
+		"client=fe80::1%25lo":        "want an address or a CIDR",
 		"service=a/b&namespace=c":    "want NAME or NAMESPACE/NAME",
 		"service=a/b&dry-run=please": "want true or false",
 	} {

@@ -152,24 +152,21 @@ func (p *Proxier) onceServing(show func(url.Values) (any, error)) func(url.Value
 }
 
 func (p *Proxier) showEndpoints(q url.Values) (any, error) {
-	namespace, service, err := namesIn(q)
+	of, err := serviceIn(q)
 	if err != nil {
 		return nil, err
 	}
-	list := p.Endpoints(namespace, service)
-	if len(list) == 0 && service != "" {
-		return nil, notServed(namespace, service)
+	list := p.Endpoints(of.namespace, of.name)
+	if len(list) == 0 && of.name != "" {
+		return nil, notServed(of.namespace, of.name)
 	}
 	return list, nil
 }
 
-// namesIn are the names of a Service, or of its namespace, that are asked for.
-func namesIn(q url.Values) (namespace, service string, err error) {
-	f, err := observe.ParseFilter(q, time.Time{})
-	if err != nil {
-		err = &admin.Error{Status: http.StatusBadRequest, Message: err.Error()}
-	}
-	return f.Namespace, f.Service, err
+// serviceIn is the Service, or its namespace, that is asked for.
+func serviceIn(q url.Values) (serviceName, error) {
+	f, err := filterIn(q, time.Time{})
+	return serviceName{f.Namespace, f.Service}, err
 }
 
 func notServed(namespace, service string) error {

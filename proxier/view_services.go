@@ -219,13 +219,13 @@ func namedEndpoints(key Key, from []*discoveryv1.EndpointSlice) (n int) {
 }
 
 func (p *Proxier) showServices(q url.Values) (any, error) {
-	namespace, service, err := namesIn(q)
+	of, err := serviceIn(q)
 	if err != nil {
 		return nil, err
 	}
-	list := p.Services(namespace, service)
-	if len(list) == 0 && service != "" {
-		return nil, notServed(namespace, service)
+	list := p.Services(of.namespace, of.name)
+	if len(list) == 0 && of.name != "" {
+		return nil, notServed(of.namespace, of.name)
 	}
 	return list, nil
 }

@@ -30,7 +30,7 @@ func serveAt(t *testing.T, path string, views map[string]View) *http.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, ended := Server(views, nil), make(chan struct{})
+	server, ended := API{Views: views}.Server(), make(chan struct{})
 	go func() { defer close(ended); server.Serve(l) }()
 	t.Cleanup(func() { server.Close(); <-ended })
 	return server
@@ -249,10 +249,10 @@ func TestAnAction(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := 0
-	server, ended := Server(nil, map[string]Action{"/v1/repair": {Parameters: []string{"family"}, Do: func(_ context.Context, q url.Values) (any, error) {
+	server, ended := API{Actions: map[string]Action{"/v1/repair": {Parameters: []string{"family"}, Do: func(_ context.Context, q url.Values) (any, error) {
 		done++
 		return q.Get("family"), nil
-	}}}), make(chan struct{})
+	}}}}.Server(), make(chan struct{})
 	go func() { defer close(ended); server.Serve(l) }()
 	t.Cleanup(func() { server.Close(); <-ended })
 	var got string

@@ -59,11 +59,6 @@ type API struct {
 	patience time.Duration // with a client of a feed that takes nothing; 0: answerTimeout
 }
 
-// Server serves views and actions by their paths.
-func Server(views map[string]View, actions map[string]Action) *http.Server {
-	return API{Views: views, Actions: actions}.Server()
-}
-
 // Server serves all of it.
 func (a API) Server() *http.Server {
 	var open atomic.Int64

@@ -208,18 +208,11 @@ func (d *serviceDescription) connections(s *admin.Service) error {
 	if !told {
 		return err
 	}
-	n := len(live.Connections) + live.More
-	if n == 0 {
-		d.section("Connections")
-		d.line("  None lasts.")
-		return nil
-	}
-	d.section(fmt.Sprintf("Connections (%d, the oldest first)", n))
 	rows := [][]string{{"ID", "STATE", "CLIENT", "ENDPOINT", "POD", "IN", "OUT", "AGE"}}
 	for _, c := range live.Connections[:min(len(live.Connections), shownConnections)] {
 		rows = append(rows, []string{c.ID, c.State, c.Client, c.Endpoint, c.Pod, byteCount(c.BytesIn), byteCount(c.BytesOut), seconds(c.AgeSeconds)})
 	}
-	d.rows(rows)
+	d.lasting("Connections", len(live.Connections)+live.More, ", the oldest first", rows)
 	return nil
 }
 
@@ -235,19 +228,23 @@ func (d *serviceDescription) sessions(s *admin.Service) error {
 	if !told {
 		return err
 	}
-	n := len(live.Sessions) + live.More
-	if n == 0 {
-		d.section("UDP sessions")
-		d.line("  None lasts.")
-		return nil
-	}
-	d.section(fmt.Sprintf("UDP sessions (%d)", n))
 	rows := [][]string{{"CLIENT", "ENDPOINT", "POD", "ANSWERED", "IN", "OUT", "IDLE", "AGE"}}
 	for _, c := range live.Sessions[:min(len(live.Sessions), shownConnections)] {
 		rows = append(rows, []string{c.Client, c.Endpoint, c.Pod, fmt.Sprint(c.Answered), fmt.Sprint(c.DatagramsIn), fmt.Sprint(c.DatagramsOut), seconds(c.IdleSeconds), seconds(c.AgeSeconds)})
 	}
-	d.rows(rows)
+	d.lasting("UDP sessions", len(live.Sessions)+live.More, "", rows)
 	return nil
+}
+
+// lasting is a section of what is live, of which there are n.
+func (d *serviceDescription) lasting(title string, n int, order string, rows [][]string) {
+	if n == 0 {
+		d.section(title)
+		d.line("  None lasts.")
+		return
+	}
+	d.section(fmt.Sprintf("%s (%d%s)", title, n, order))
+	d.rows(rows)
 }
 
 // closes are the last ones that ended, by their reasons, with the sentence of the last

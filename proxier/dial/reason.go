@@ -83,8 +83,10 @@ func blames(r observe.Reason) bool {
 // local ports is one per endpoint: another one may always do.
 func (f Failures) include(r observe.Reason) bool {
 	switch r {
-	case observe.BackendRefused, observe.BackendResetEarly: // here nothing was sent in either case
+	case observe.BackendRefused:
 		return f&Refused != 0
+	case observe.BackendResetEarly: // nothing was sent yet, so that it is as good as refused
+		return f&(Refused|ResetEarly) != 0
 	case observe.BackendUnreachable:
 		return f&Unreachable != 0
 	case observe.ConnectTimeout:

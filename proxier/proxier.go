@@ -70,7 +70,6 @@ type Proxier struct {
 	told          toldBytes
 	drops         dropping
 	podsByAddress podIndex
-	lines         observe.Lines // for those who follow
 }
 
 // New checks that the configuration can work on this machine, and changes

@@ -79,6 +79,7 @@ func (p *Proxier) sendFlows(ctx context.Context, q url.Values, send func([]byte)
 }
 
 func (p *Proxier) followFlows(ctx context.Context, f observe.Filter, last int, send func([]byte) error) error {
+	defer p.data.observer.Follow()()
 	follower := p.recent.Follow(f, last)
 	err := send(nil) // it is there, though there may be nothing to tell for long
 	var lines []byte
@@ -92,7 +93,7 @@ func (p *Proxier) followFlows(ctx context.Context, f observe.Filter, last int, s
 			lines = fmt.Appendf(lines, "{\"lost\":%d}\n", lost)
 		}
 		for _, r := range records {
-			lines = p.lines.Append(lines, r)
+			lines = observe.AppendJSON(lines, r)
 		}
 		err = send(lines)
 	}

@@ -61,11 +61,11 @@ func (s *shown) beginAll(ctx context.Context, fault func(path string, err error)
 				return io.EOF
 			}
 			return nil
-		})
+		}, nil)
 	})
 	again("/v1/trace", func() error {
 		q := query("duration", fmt.Sprintf("%dms", 1+rand.IntN(50)), "client", "127.0.0.0/8")
-		return admin.Stream(ctx, s.socket, http.MethodPost, "/v1/trace", q, func([]byte) error { return nil })
+		return admin.Stream(ctx, s.socket, http.MethodPost, "/v1/trace", q, func([]byte) error { return nil }, nil)
 	})
 	again("/v1/kill", func() error {
 		return post("/v1/kill", query("service", "default/web", "older", fmt.Sprintf("%dms", 1+rand.IntN(20))))

@@ -819,7 +819,7 @@ func TestDropsNeedAttentionForAWhile(t *testing.T) {
 }
 
 func (s *shown) flows(q url.Values, each func([]byte) error) error {
-	return admin.Stream(s.t.Context(), s.socket, http.MethodGet, "/v1/flows", q, each)
+	return admin.Stream(s.t.Context(), s.socket, http.MethodGet, "/v1/flows", q, each, nil)
 }
 
 // told are the ids of the records that come.
@@ -893,7 +893,7 @@ func TestFlows(t *testing.T) {
 			err := json.Unmarshal(line, &r)
 			lines <- r.ID
 			return err
-		})
+		}, nil)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("it ends by %v", err)
 		}
@@ -1030,7 +1030,7 @@ func TestViewsWhileEverythingMoves(t *testing.T) {
 	})
 	for range 3 {
 		running.Go(func() {
-			admin.Stream(ctx, s.socket, http.MethodGet, "/v1/flows", query("follow", "true"), func([]byte) error { return nil })
+			admin.Stream(ctx, s.socket, http.MethodGet, "/v1/flows", query("follow", "true"), func([]byte) error { return nil }, nil)
 		})
 	}
 	for range 60 {

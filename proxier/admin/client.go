@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -48,16 +49,18 @@ func ask(ctx context.Context, method, socket, path string, query url.Values, ans
 const maxLine = 4 << 20
 
 // Stream follows a Feed of the usher behind a socket, by GET or POST: each gets every line
-// without its end, valid until it returns, and ends it all by an error. There is no limit
-// of time but ctx. It returns nil when the feed is over, the error of each or of ctx, or
-// one as Get does; an ErrUnreachable also when usher has gone meanwhile.
-func Stream(ctx context.Context, socket, method, path string, query url.Values, each func(line []byte) error) error {
+// without its end, valid until it returns, and ends it all by an error. pause, if it is not
+// nil, is called before it waits for more, and does the same. There is no limit of time but
+// ctx. It returns nil when the feed is over, the error of each, of pause or of ctx, or one as
+// Get does; an ErrUnreachable also when usher has gone meanwhile.
+func Stream(ctx context.Context, socket, method, path string, query url.Values, each func(line []byte) error, pause func() error) error {
 	response, err := request(ctx, method, socket, path, query)
 	if err != nil {
 		return cmp.Or(ctx.Err(), err)
 	}
 	defer response.Body.Close()
-	lines := bufio.NewScanner(response.Body)
+	body := &pausing{Reader: response.Body, pause: pause}
+	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
 		if err := faultIn(lines.Bytes()); err != nil {
@@ -71,12 +74,30 @@ func Stream(ctx context.Context, socket, method, path string, query url.Values, 
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case body.failed != nil:
+		return body.failed
 	case errors.Is(err, bufio.ErrTooLong):
 		return fmt.Errorf("the answer of usher at %s: %w", socket, err)
 	case err != nil:
 		return fmt.Errorf("%w: the usher at %s has gone: %w", ErrUnreachable, socket, err)
 	}
 	return nil
+}
+
+// pausing is a Reader that calls pause before each Read.
+type pausing struct {
+	io.Reader
+	pause  func() error
+	failed error // pause has
+}
+
+func (p *pausing) Read(b []byte) (int, error) {
+	if p.pause != nil {
+		if p.failed = p.pause(); p.failed != nil {
+			return 0, p.failed
+		}
+	}
+	return p.Reader.Read(b)
 }
 
 // faultIn is the error that a feed has ended with, nil if the line is another one.

@@ -40,7 +40,7 @@ func lines(t *testing.T, socket, method string, q url.Values) (all []string, err
 	err = Stream(t.Context(), socket, method, "/v1/feed", q, func(line []byte) error {
 		all = append(all, string(line))
 		return nil
-	})
+	}, nil)
 	return all, err
 }
 
@@ -57,13 +57,13 @@ func TestAFeed(t *testing.T) {
 			close(next)
 		}
 		return nil
-	})
+	}, nil)
 	if want := `{"last":7} {"n":1} {"n":2}`; err != nil || strings.Join(got, " ") != want {
 		t.Errorf("got %v, %v", got, err)
 	}
 	mine := errors.New("enough")
 	next = make(chan struct{})
-	if err := Stream(t.Context(), socket, "GET", "/v1/feed", url.Values{"last": {"7"}}, func([]byte) error { return mine }); err != mine {
+	if err := Stream(t.Context(), socket, "GET", "/v1/feed", url.Values{"last": {"7"}}, func([]byte) error { return mine }, nil); err != mine {
 		t.Errorf("who has enough gets %v", err)
 	}
 	close(next)
@@ -203,7 +203,7 @@ func TestFollowersBeyondTheLimit(t *testing.T) {
 			ctx = first
 		}
 		all.Go(func() {
-			if err := Stream(ctx, socket, "GET", "/v1/feed", nil, func([]byte) error { return nil }); !errors.Is(err, context.Canceled) {
+			if err := Stream(ctx, socket, "GET", "/v1/feed", nil, func([]byte) error { return nil }, nil); !errors.Is(err, context.Canceled) {
 				t.Errorf("a follower gets %v", err)
 			}
 		})
@@ -220,7 +220,7 @@ func TestFollowersBeyondTheLimit(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	all.Go(func() {
 		for ctx.Err() == nil { // its place is free in a moment
-			Stream(ctx, socket, "GET", "/v1/feed", nil, func([]byte) error { return nil })
+			Stream(ctx, socket, "GET", "/v1/feed", nil, func([]byte) error { return nil }, nil)
 		}
 	})
 	receive(t, came, "there is no room again")

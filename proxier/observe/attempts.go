@@ -24,23 +24,17 @@ func (list attempts) appendJSON(b []byte) []byte {
 }
 
 func (a *Attempt) appendJSON(b []byte) []byte {
-	b = appendMember(b, `{"backend":`, addrPort(&a.Backend))
-	b = appendMember(b, `,"pod":`, unlessEmpty(a.Pod))
-	b = appendMember(b, `,"start_ms":`, milliseconds(a.Start))
-	b = appendMember(b, `,"dur_ms":`, milliseconds(a.Duration))
-	b = appendMember(b, `,"result":`, text(string(a.Result)))
-	b = appendMember(b, `,"errno":`, unlessEmpty(a.Errno))
+	line := jsonLine{append(b, '{')}
+	line.addrPort(`"backend":`, a.Backend)
+	unlessEmpty(&line, `"pod":`, a.Pod)
+	line.milliseconds(`"start_ms":`, a.Start)
+	line.milliseconds(`"dur_ms":`, a.Duration)
+	line.word(`"result":`, string(a.Result))
+	unlessEmpty(&line, `"errno":`, a.Errno)
 	if a.Hedged {
-		b = append(b, `,"hedged":true`...)
+		line.yes(`"hedged":`, true)
 	}
-	return append(b, '}')
-}
-
-func appendMember(b []byte, key string, v value) []byte {
-	if v.kind == kindNone {
-		return b
-	}
-	return appendJSON(append(b, key...), v)
+	return line.end()
 }
 
 // appendText appends them as endpoint=result(errno).

@@ -2,17 +2,45 @@ package observe
 
 import (
 	"encoding/json"
+	"net/netip"
 	"slices"
+	"time"
 	"unique"
 
 	"github.com/usher-proxy/usher/balancer"
 )
 
-// field is one key of a record's log line, and what the record says there.
+// field is one key of a record's log line, and what the record says there, if anything.
 type field struct {
 	key   string
-	of    func(*Record) value
+	say   func(to teller, key string, r *Record)
 	needs trait // without them the record does not have it
+}
+
+// teller is told what records say in their fields: a line, or a map.
+type teller interface {
+	text(key, value string) // which may have anything in it
+	word(key, value string) // one of usher's own words, of plain characters
+	number(key string, n int64)
+	milliseconds(key string, d time.Duration) // below 0 is never
+	yes(key string, is bool)
+	time(key string, t time.Time)
+	ip(key string, a netip.Addr)
+	addrPort(key string, a netip.AddrPort)
+	id(key string, r *Record)
+	sentence(key string, r *Record)
+	attempts(key string, list attempts)
+	tcpInfo(key string, i *TCPInfo)
+}
+
+// tell has a record say what it has of the fields.
+func (r *Record) tell(list []field, to teller) {
+	traits := r.traits()
+	for i := range list {
+		if f := &list[i]; traits.have(f) {
+			f.say(to, f.key, r)
+		}
+	}
 }
 
 // trait is something about a record that several fields go by. A set of them is a trait, too.
@@ -36,88 +64,90 @@ func (of trait) have(f *field) bool { return f.needs&^of == 0 }
 // the lines of Formatter follow it.
 var fields = slices.Concat(
 	[]field{
-		{key: "v", of: func(*Record) value { return number(1) }},
-		{key: "id", of: func(r *Record) value { return value{kind: kindID, record: r} }},
-		{key: "node", of: func(r *Record) value { return text(r.Node()) }},
-		{key: "start", of: func(r *Record) value { return value{kind: kindStart, record: r} }},
-		{key: "proto", of: func(r *Record) value { return text(r.Protocol) }},
-		{key: "family", of: func(r *Record) value { return number(r.Family) }},
-		{key: "ns", of: func(r *Record) value { return text(r.Namespace) }},
-		{key: "service", of: func(r *Record) value { return text(r.Service) }},
-		{key: "port_name", of: func(r *Record) value { return text(r.PortName) }},
-		{key: "client_ip", of: func(r *Record) value { return ip(&r.Client) }},
-		{key: "client_port", of: func(r *Record) value { return number(r.Client.Port()) }},
-		{key: "client_ip_kind", of: func(r *Record) value { return unlessEmpty(r.ClientKind.String()) }},
-		{key: "listener", of: func(r *Record) value { return addrPort(&r.Listener) }},
-		{key: "balancer", of: func(r *Record) value { return text(r.Balancer.String()) }},
-		{key: "pick", of: func(r *Record) value { return unlessEmpty(r.Pick.String()) }},
-		{key: "affinity", of: func(r *Record) value { return unlessEmpty(r.Affinity.String()) }},
-		{key: "set", of: func(r *Record) value { return unlessEmpty(r.Set.String()) }},
-		{key: "candidates", of: func(r *Record) value { return number(r.Candidates) }},
-		{key: "eligible", of: func(r *Record) value { return number(r.Eligible) }},
+		{key: "v", say: func(t teller, k string, _ *Record) { t.number(k, 1) }},
+		{key: "id", say: func(t teller, k string, r *Record) { t.id(k, r) }},
+		{key: "node", say: func(t teller, k string, r *Record) { t.text(k, r.Node()) }},
+		{key: "start", say: func(t teller, k string, r *Record) { t.time(k, r.Start.UTC()) }},
+		{key: "proto", say: func(t teller, k string, r *Record) { t.word(k, r.Protocol) }},
+		{key: "family", say: func(t teller, k string, r *Record) { t.number(k, int64(r.Family)) }},
+		{key: "ns", say: func(t teller, k string, r *Record) { t.text(k, r.Namespace) }},
+		{key: "service", say: func(t teller, k string, r *Record) { t.text(k, r.Service) }},
+		{key: "port_name", say: func(t teller, k string, r *Record) { t.text(k, r.PortName) }},
+		{key: "client_ip", say: func(t teller, k string, r *Record) { t.ip(k, r.Client.Addr()) }},
+		{key: "client_port", say: func(t teller, k string, r *Record) { t.number(k, int64(r.Client.Port())) }},
+		{key: "client_ip_kind", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.ClientKind.String()) }},
+		{key: "listener", say: func(t teller, k string, r *Record) { t.addrPort(k, r.Listener) }},
+		{key: "balancer", say: func(t teller, k string, r *Record) { t.text(k, r.Balancer.String()) }},
+		{key: "pick", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.Pick.String()) }},
+		{key: "affinity", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.Affinity.String()) }},
+		{key: "set", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.Set.String()) }},
+		{key: "candidates", say: func(t teller, k string, r *Record) { t.number(k, int64(r.Candidates)) }},
+		{key: "eligible", say: func(t teller, k string, r *Record) { t.number(k, int64(r.Eligible)) }},
 	},
 	fieldsIf(hasEnded,
-		field{key: "duration_ms", of: func(r *Record) value { return milliseconds(r.Duration) }},
-		field{key: "bytes_in", of: func(r *Record) value { return number(r.BytesIn) }},
-		field{key: "bytes_out", of: func(r *Record) value { return number(r.BytesOut) }},
-		field{key: "first_byte_backend_ms", of: func(r *Record) value { return milliseconds(r.FirstReply) }},
-		field{key: "reason", of: func(r *Record) value { return text(string(r.Reason)) }},
-		field{key: "code", of: func(r *Record) value { return text(r.Reason.Code()) }},
-		field{key: "side", of: func(r *Record) value { return text(string(r.Reason.Side())) }},
-		field{key: "phase", of: func(r *Record) value { return text(r.Phase()) }},
-		field{key: "errno", of: func(r *Record) value { return unlessEmpty(r.Errno) }},
+		field{key: "duration_ms", say: func(t teller, k string, r *Record) { t.milliseconds(k, r.Duration) }},
+		field{key: "bytes_in", say: func(t teller, k string, r *Record) { t.number(k, r.BytesIn) }},
+		field{key: "bytes_out", say: func(t teller, k string, r *Record) { t.number(k, r.BytesOut) }},
+		field{key: "first_byte_backend_ms", say: func(t teller, k string, r *Record) { t.milliseconds(k, r.FirstReply) }},
+		field{key: "reason", say: func(t teller, k string, r *Record) { t.word(k, string(r.Reason)) }},
+		field{key: "code", say: func(t teller, k string, r *Record) { t.word(k, r.Reason.Code()) }},
+		field{key: "side", say: func(t teller, k string, r *Record) { t.word(k, string(r.Reason.Side())) }},
+		field{key: "phase", say: func(t teller, k string, r *Record) { t.word(k, r.Phase()) }},
+		field{key: "errno", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.Errno) }},
 	),
 	fieldsIf(ofConnection,
-		field{key: "event", of: func(r *Record) value { return text(r.event()) }},
-		field{key: "accept_wait_ms", of: func(r *Record) value { return milliseconds(r.Waited) }},
-		field{key: "connect_ms", of: func(r *Record) value { return milliseconds(r.Connect) }},
+		field{key: "event", say: func(t teller, k string, r *Record) { t.word(k, r.event()) }},
+		field{key: "accept_wait_ms", say: func(t teller, k string, r *Record) { t.milliseconds(k, r.Waited) }},
+		field{key: "connect_ms", say: func(t teller, k string, r *Record) { t.milliseconds(k, r.Connect) }},
 	),
 	fieldsIf(hasEnded|ofConnection,
-		field{key: "first_byte_client_ms", of: func(r *Record) value { return milliseconds(r.FirstByte) }},
-		field{key: "client_close", of: func(r *Record) value { return text(r.ClientClose.String()) }},
-		field{key: "client_close_ms", of: func(r *Record) value { return milliseconds(r.ClientCloseAt) }},
-		field{key: "backend_close", of: func(r *Record) value { return text(r.BackendClose.String()) }},
-		field{key: "backend_close_ms", of: func(r *Record) value { return milliseconds(r.BackendCloseAt) }},
-		field{key: "sent_client", of: func(r *Record) value { return text(r.SentClient.String()) }},
-		field{key: "sent_backend", of: func(r *Record) value { return text(r.SentBackend.String()) }},
+		field{key: "first_byte_client_ms", say: func(t teller, k string, r *Record) { t.milliseconds(k, r.FirstByte) }},
+		field{key: "client_close", say: func(t teller, k string, r *Record) { t.word(k, r.ClientClose.String()) }},
+		field{key: "client_close_ms", say: func(t teller, k string, r *Record) { t.milliseconds(k, r.ClientCloseAt) }},
+		field{key: "backend_close", say: func(t teller, k string, r *Record) { t.word(k, r.BackendClose.String()) }},
+		field{key: "backend_close_ms", say: func(t teller, k string, r *Record) { t.milliseconds(k, r.BackendCloseAt) }},
+		field{key: "sent_client", say: func(t teller, k string, r *Record) { t.word(k, r.SentClient.String()) }},
+		field{key: "sent_backend", say: func(t teller, k string, r *Record) { t.word(k, r.SentBackend.String()) }},
 	),
 	fieldsIf(withSockets,
-		field{key: "unsent_client", of: func(r *Record) value { return number(r.Sockets.UnsentClient) }},
-		field{key: "unsent_backend", of: func(r *Record) value { return number(r.Sockets.UnsentBackend) }},
-		field{key: "tcp_client", of: func(r *Record) value { return tcpInfo(kindTCPClient, r) }},
-		field{key: "tcp_backend", of: func(r *Record) value { return tcpInfo(kindTCPBackend, r) }},
+		field{key: "unsent_client", say: func(t teller, k string, r *Record) { t.number(k, r.Sockets.UnsentClient) }},
+		field{key: "unsent_backend", say: func(t teller, k string, r *Record) { t.number(k, r.Sockets.UnsentBackend) }},
+		field{key: "tcp_client", say: func(t teller, k string, r *Record) { unlessNil(t, k, r.Sockets.Client) }},
+		field{key: "tcp_backend", say: func(t teller, k string, r *Record) { unlessNil(t, k, r.Sockets.Backend) }},
 	),
 	fieldsIf(ofSession,
-		field{key: "event", of: func(*Record) value { return text("udp.close") }},
-		field{key: "dgrams_in", of: func(r *Record) value { return number(r.DatagramsIn) }},
-		field{key: "dgrams_out", of: func(r *Record) value { return number(r.DatagramsOut) }},
-		field{key: "dgrams_dropped", of: func(r *Record) value { return number(r.Dropped) }},
+		field{key: "event", say: func(t teller, k string, _ *Record) { t.word(k, "udp.close") }},
+		field{key: "dgrams_in", say: func(t teller, k string, r *Record) { t.number(k, r.DatagramsIn) }},
+		field{key: "dgrams_out", say: func(t teller, k string, r *Record) { t.number(k, r.DatagramsOut) }},
+		field{key: "dgrams_dropped", say: func(t teller, k string, r *Record) { t.number(k, r.Dropped) }},
 	),
 	fieldsIf(tried,
-		field{key: "attempts", of: func(r *Record) value { return value{kind: kindAttempts, record: r} }},
-		field{key: "attempts_total", of: func(r *Record) value { return number(len(r.Attempts)) }},
+		field{key: "attempts", say: func(t teller, k string, r *Record) { t.attempts(k, r.Attempts) }},
+		field{key: "attempts_total", say: func(t teller, k string, r *Record) { t.number(k, int64(len(r.Attempts))) }},
 	),
 	fieldsIf(withVIP,
-		field{key: "vip", of: func(r *Record) value { return ip(&r.VIP) }},
+		field{key: "vip", say: func(t teller, k string, r *Record) { t.ip(k, r.VIP.Addr()) }},
 	),
 	fieldsIf(withVIPPort, // which address of the node a datagram was sent to is not always known
-		field{key: "vip_port", of: func(r *Record) value { return number(r.VIP.Port()) }},
-		field{key: "vip_kind", of: func(r *Record) value { return text(r.VIPKind.String()) }},
+		field{key: "vip_port", say: func(t teller, k string, r *Record) { t.number(k, int64(r.VIP.Port())) }},
+		field{key: "vip_kind", say: func(t teller, k string, r *Record) { t.text(k, r.VIPKind.String()) }},
 	),
 	fieldsIf(withBackend,
-		field{key: "backend_ip", of: func(r *Record) value { return value{kind: kindBackendIP, record: r} }},
-		field{key: "backend_port", of: func(r *Record) value { return number(r.Backend().Addr.Port()) }},
-		field{key: "local_port", of: func(r *Record) value { return number(r.LocalPort) }},
-		field{key: "source", of: func(r *Record) value { return text(r.Source.String()) }},
-		field{key: "source_why", of: func(r *Record) value { return unlessEmpty(r.SourceWhy.String()) }},
-		field{key: "backend_local", of: func(r *Record) value { return yes(r.Backend().Node != "" && r.Backend().Node == r.Node()) }},
-		field{key: "backend_pod", of: func(r *Record) value { return unlessEmpty(r.Backend().Pod) }},
-		field{key: "backend_node", of: func(r *Record) value { return unlessEmpty(r.Backend().Node) }},
-		field{key: "backend_zone", of: func(r *Record) value { return unlessEmpty(r.Backend().Zone) }},
+		field{key: "backend_ip", say: func(t teller, k string, r *Record) { t.ip(k, r.backend.Value().Addr.Addr()) }},
+		field{key: "backend_port", say: func(t teller, k string, r *Record) { t.number(k, int64(r.backend.Value().Addr.Port())) }},
+		field{key: "local_port", say: func(t teller, k string, r *Record) { t.number(k, int64(r.LocalPort)) }},
+		field{key: "source", say: func(t teller, k string, r *Record) { t.text(k, r.Source.String()) }},
+		field{key: "source_why", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.SourceWhy.String()) }},
+		field{key: "backend_local", say: func(t teller, k string, r *Record) {
+			t.yes(k, r.backend.Value().Node != "" && r.backend.Value().Node == r.Node())
+		}},
+		field{key: "backend_pod", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.backend.Value().Pod) }},
+		field{key: "backend_node", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.backend.Value().Node) }},
+		field{key: "backend_zone", say: func(t teller, k string, r *Record) { unlessEmpty(t, k, r.backend.Value().Zone) }},
 	),
 	fieldsIf(withActive,
-		field{key: "svc_active", of: func(r *Record) value { return number(r.ServiceActive) }},
-		field{key: "global_active", of: func(r *Record) value { return number(r.GlobalActive) }},
+		field{key: "svc_active", say: func(t teller, k string, r *Record) { t.number(k, int64(r.ServiceActive)) }},
+		field{key: "global_active", say: func(t teller, k string, r *Record) { t.number(k, int64(r.GlobalActive)) }},
 	),
 )
 
@@ -158,20 +188,24 @@ func (r *Record) event() string {
 	return "conn.close"
 }
 
+func unlessEmpty(t teller, key, value string) {
+	if value != "" {
+		t.text(key, value)
+	}
+}
+
+func unlessNil(t teller, key string, i *TCPInfo) {
+	if i != nil {
+		t.tcpInfo(key, i)
+	}
+}
+
 // Fields are the keys and values of the record's log line, for whoever wants something
 // else than a line. Times are in milliseconds with three decimals, -1 where something
 // never happened.
 func (r *Record) Fields() map[string]any {
-	m := make(map[string]any, len(fields))
-	traits := r.traits()
-	for _, f := range fields {
-		if !traits.have(&f) {
-			continue
-		}
-		if v := f.of(r); v.kind != kindNone {
-			m[f.key] = v.any()
-		}
-	}
+	m := make(fieldMap, len(fields))
+	r.tell(fields, m)
 	return m
 }
 

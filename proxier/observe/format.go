@@ -19,24 +19,25 @@ const recordField = "record"
 // else is written by a formatter of logrus, which would write records the same.
 //
 // With it, hooks of the logger find a *Record in the field "record" of an entry,
-// and may add fields. Without hooks several records are one entry.
+// and may change the entry; then logrus writes it. Without hooks several records are one
+// entry.
 type Formatter struct {
 	others logrus.Formatter
-	line   func([]byte, *logrus.Entry, *Record) []byte
+	line   func([]byte, *Record) []byte
 	json   bool
 	// decorates says whether others adds something that line does not.
 	decorates func(*logrus.Entry) bool
 }
 
 // NewJSONFormatter returns the Formatter of a log with one JSON object a line. Keys are
-// sorted; ts is when the line was written, in RFC 3339.
+// sorted; ts is when the record ended, of other lines when they were written, in RFC 3339.
 func NewJSONFormatter() *Formatter {
 	return &Formatter{
 		others: &logrus.JSONFormatter{
 			TimestampFormat: time.RFC3339Nano,
 			FieldMap:        logrus.FieldMap{logrus.FieldKeyTime: "ts"},
 		},
-		line:      jsonLine,
+		line:      AppendJSON,
 		json:      true,
 		decorates: func(*logrus.Entry) bool { return false },
 	}
@@ -49,7 +50,7 @@ func NewTextFormatter() *Formatter {
 	var coloured bool
 	var once sync.Once
 	return &Formatter{
-		others: others, line: textLine,
+		others: others, line: appendText,
 		decorates: func(e *logrus.Entry) bool {
 			once.Do(func() { // it knows, but does not tell
 				probe, _ := others.Format(&logrus.Entry{Logger: &logrus.Logger{Out: under(e.Logger.Out)}})
@@ -61,15 +62,15 @@ func NewTextFormatter() *Formatter {
 }
 
 // lineSize is more than most lines have, so that a buffer rarely grows.
-const lineSize = 1024
+const lineSize = 1536
 
 // Format is that of logrus.Formatter.
 func (f *Formatter) Format(e *logrus.Entry) ([]byte, error) {
 	switch of := e.Data[recordField].(type) {
 	case *Record:
-		return f.append(buffer(e, 1), e, of)
+		return f.full(e, of)
 	case []*Record:
-		return f.appendAll(buffer(e, len(of)), *e, of)
+		return f.append(buffer(e, len(of)), e, of)
 	}
 	return f.other(e)
 }
@@ -110,29 +111,37 @@ func buffer(e *logrus.Entry, lines int) []byte {
 	return b.AvailableBuffer()
 }
 
-// appendAll appends the lines of records, each of which has a level and a message of its
-// own.
-func (f *Formatter) appendAll(b []byte, e logrus.Entry, all []*Record) (_ []byte, err error) {
-	e.Buffer = nil
+// append appends the lines of records.
+func (f *Formatter) append(b []byte, e *logrus.Entry, all []*Record) ([]byte, error) {
+	if f.decorates(e) {
+		return f.decorated(b, e, all)
+	}
 	for _, r := range all {
-		e.Level, e.Message = r.level(), r.Sentence()
-		if b, err = f.append(b, &e, r); err != nil {
-			return nil, err
-		}
+		b = f.line(b, r)
 	}
 	return b, nil
 }
 
-func (f *Formatter) append(b []byte, e *logrus.Entry, r *Record) ([]byte, error) {
-	if len(e.Data) > 1 || e.Caller != nil || e.Message == "" || f.decorates(e) {
-		full := withFields(e, r)
-		if f.decorates(e) {
-			full.Message = Printable(full.Message) // in one line
+func (f *Formatter) decorated(b []byte, e *logrus.Entry, all []*Record) ([]byte, error) {
+	one := *e
+	for _, r := range all {
+		one.Time, one.Level, one.Message = r.EndTime(), r.level(), r.Sentence()
+		line, err := f.full(&one, r)
+		if err != nil {
+			return nil, err
 		}
-		line, err := f.other(full)
-		return append(b, line...), err
+		b = append(b, line...)
 	}
-	return f.line(b, e, r), nil
+	return b, nil
+}
+
+// full is the line of one record as logrus writes it.
+func (f *Formatter) full(e *logrus.Entry, r *Record) ([]byte, error) {
+	full := withFields(e, r)
+	if f.decorates(e) {
+		full.Message = Printable(full.Message) // in one line
+	}
+	return f.other(full)
 }
 
 // withFields is an entry that has the fields of a record instead of the record.
@@ -145,10 +154,11 @@ func withFields(e *logrus.Entry, r *Record) *logrus.Entry {
 	return &full
 }
 
-// ordered are the fields of a line, those that every entry has among them, in the
-// order that sort gives their keys. These are between before and after then.
-func ordered(entry []field, sort func([]string), before, after string) []field {
-	all := slices.Concat(entry, fields)
+// ordered are the fields of a line, with those that every line of the log has: when, how
+// grave and what, as a sentence. They are in the order that sort gives their keys, which
+// are between before and after then.
+func ordered(when string, sort func([]string), before, after string) []field {
+	all := slices.Concat(entryFields(when), fields)
 	var keys []string
 	for _, f := range all {
 		keys = append(keys, f.key)
@@ -161,28 +171,11 @@ func ordered(entry []field, sort func([]string), before, after string) []field {
 	return all
 }
 
-// entryField is a field that the entry has, not the record.
-func entryField(key string, what kind) field {
-	return field{key: key, of: func(*Record) value { return value{kind: what} }}
-}
-
-// appendFields appends what a record has of the fields, with end behind each. layout is
-// that of the entry's time.
-func appendFields(b []byte, list []field, e *logrus.Entry, r *Record, layout string, appendValue func([]byte, value) []byte, end byte) []byte {
-	traits := r.traits()
-	for i := range list {
-		f := &list[i]
-		if !traits.have(f) {
-			continue
-		}
-		v := f.of(r)
-		if v.kind == kindNone {
-			continue
-		}
-		v.ask(e, layout)
-		b = append(b, f.key...)
-		b = appendValue(b, v)
-		b = append(b, end)
+// entryFields are those that a line has besides the fields of its record.
+func entryFields(when string) []field {
+	return []field{
+		{key: when, say: func(t teller, k string, r *Record) { t.time(k, r.EndTime()) }},
+		{key: "level", say: func(t teller, k string, r *Record) { t.word(k, r.level().String()) }},
+		{key: "msg", say: func(t teller, k string, r *Record) { t.sentence(k, r) }},
 	}
-	return b
 }

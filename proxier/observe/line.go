@@ -2,25 +2,34 @@ package observe
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/sirupsen/logrus"
 )
 
-// AppendJSON appends the line of a record that has ended, as the JSON log prints it but for
-// ts: that is when the record ended.
+// AppendJSON appends the line of a record that has ended, as the JSON log has it: one
+// object, with a line break. While somebody follows (Observer.Follow) most are made once.
 func AppendJSON(b []byte, r *Record) []byte {
-	return jsonLine(b, &logrus.Entry{Time: r.EndTime(), Level: r.level(), Message: r.Sentence()}, r)
+	if made := &r.by.lines; made.followers.Load() > 0 {
+		return made.append(b, r)
+	}
+	return appendJSON(b, r)
 }
 
 // EndTime is when a record that has ended did.
 func (r *Record) EndTime() time.Time { return r.Start.Add(r.Duration) }
 
-// Lines is AppendJSON for several who want the lines of the same records at about the same
-// time: most are made once. It holds some newest ones, in about 1 MB. The zero value is
-// ready, and it is safe for concurrent use.
-type Lines struct {
-	slots [1024]line
+// Follow says that there is somebody more who wants the lines of all records, as the log may,
+// until done.
+func (o *Observer) Follow() (done func()) {
+	o.lines.followers.Add(1)
+	return sync.OnceFunc(func() { o.lines.followers.Add(-1) })
+}
+
+// lines are those of some newest records, in about 1 MB, for several who want them at about
+// the same time.
+type lines struct {
+	followers atomic.Int32
+	slots     [1024]line
 }
 
 // line keeps its room for the next record's: lines would be most of what a busy node throws
@@ -31,13 +40,12 @@ type line struct {
 	text []byte
 }
 
-// Append appends the line of a record.
-func (l *Lines) Append(b []byte, r *Record) []byte {
+func (l *lines) append(b []byte, r *Record) []byte {
 	made := &l.slots[r.number%uint64(len(l.slots))]
 	made.mu.Lock()
 	defer made.mu.Unlock()
 	if made.of != r {
-		made.of, made.text = r, AppendJSON(made.text[:0], r)
+		made.of, made.text = r, appendJSON(made.text[:0], r)
 	}
 	return append(b, made.text...)
 }

@@ -197,11 +197,11 @@ func (l *Log) writeAll(batch []*Record) {
 }
 
 func (l *Log) write(r *Record) {
-	e := l.entry
-	if e == nil {
-		e = &logrus.Entry{Logger: l.logger, Data: r.Fields()}
+	e := &logrus.Entry{Logger: l.logger, Time: r.EndTime()}
+	if l.entry == nil {
+		e.Data = r.Fields()
 	} else {
-		e.Data[recordField] = r
+		e.Data = logrus.Fields{recordField: r}
 	}
 	e.Log(r.level(), r.Sentence())
 }

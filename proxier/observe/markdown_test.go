@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write RECORDS.md")
 
 // keyWords say what each key means.
 var keyWords = map[string]string{
-	"ts":    "when the line was written (RFC 3339); in `/v1/flows`, when the record ended",
+	"ts":    "when the record ended (RFC 3339)",
 	"level": "`warning` if the client may have missed something, else `info`",
 	"msg":   "the record as one plain sentence",
 
@@ -243,11 +243,10 @@ type documentedKey struct{ key, kind, of string }
 // documented are all keys of a line, once each, those of the entry first.
 func documented() (list []documentedKey) {
 	full := exampleRecord()
-	for _, f := range slices.Concat(entryFields, fields) {
-		row := documentedKey{f.key, kindWords[f.of(full).kind], presence(f.needs)}
-		if row.kind == "" {
-			row.kind = "string"
-		}
+	for _, f := range slices.Concat(entryFields("ts"), fields) {
+		said := fieldMap{}
+		f.say(said, f.key, full)
+		row := documentedKey{f.key, jsonType(said[f.key]), presence(f.needs)}
 		if i := slices.IndexFunc(list, func(k documentedKey) bool { return k.key == f.key }); i >= 0 {
 			list[i].of = "all" // it has one form in TCP and one in UDP
 			continue
@@ -257,9 +256,19 @@ func documented() (list []documentedKey) {
 	return list
 }
 
-// kindWords are types of JSON; of all others it is a string.
-var kindWords = map[kind]string{
-	kindNumber: "number", kindMilliseconds: "number", kindYes: "bool", kindAttempts: "list", kindTCPClient: "object", kindTCPBackend: "object",
+// jsonType is the type that a value has in JSON.
+func jsonType(of any) string {
+	switch of.(type) {
+	case int64, float64:
+		return "number"
+	case bool:
+		return "bool"
+	case attempts:
+		return "list"
+	case *TCPInfo:
+		return "object"
+	}
+	return "string"
 }
 
 // presence says which records that have ended have something.

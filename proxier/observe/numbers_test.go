@@ -47,18 +47,19 @@ func TestNumbersOfAPort(t *testing.T) {
 	}
 }
 
-func TestLinesAreThoseOfTheLog(t *testing.T) {
-	var lines Lines
+func TestLinesAreTheSameForWhoFollows(t *testing.T) {
+	var o Observer
+	defer o.Follow()()
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
 			for i := range 3000 { // more than are held
 				r := ended(uint64(i))
-				r.by = &Observer{}
+				r.by = &o
 				r.PortName = "\u009b"
-				want := AppendJSON([]byte("before"), r)
+				want := appendJSON([]byte("before"), r)
 				for range 2 {
-					if got := lines.Append([]byte("before"), r); !bytes.Equal(got, want) {
+					if got := AppendJSON([]byte("before"), r); !bytes.Equal(got, want) {
 						t.Errorf("got %s, want %s", got, want)
 						return
 					}

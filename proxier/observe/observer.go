@@ -14,6 +14,7 @@ type Observer struct {
 	ring    *Ring
 	boot    int64
 	last    atomic.Uint64
+	lines   lines
 	// onClosed, if set, gets every record too; it must not block.
 	onClosed func(*Record)
 }

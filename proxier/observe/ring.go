@@ -9,7 +9,7 @@ import (
 )
 
 // DefaultRingSize is how many records a Ring is meant to hold: a few minutes of a busy
-// node, in about 8 MB.
+// node, in about 8 MB, and as much garbage.
 const DefaultRingSize = 16384
 
 // Ring holds the newest records, for whoever wants to see what has just happened. It is
@@ -25,7 +25,15 @@ type Ring struct {
 	slots   []*Record
 	next    uint64        // how many have been added; the last is in slots[(next-1)%len(slots)]
 	awaited chan struct{} // closed by the next record, nil if nobody waits for one
+	// unused is never written to, so that the kernel provides no memory for it; but for the
+	// garbage collector it is in use, which lets it wait for more garbage. A full ring is
+	// that much work for the collector, and each connection would pay for it.
+	unused []byte
 }
+
+// unusedEach is for each record of a full ring: a quarter of it ($GOGC of usher run) is about
+// what a record takes.
+const unusedEach = 2048
 
 // NewRing returns a Ring that holds up to size records, at least one.
 func NewRing(size int) *Ring { return &Ring{slots: make([]*Record, max(size, 1))} }
@@ -47,7 +55,9 @@ func (r *Ring) add(record *Record) {
 	}
 	r.mu.Lock()
 	r.slots[r.next%uint64(len(r.slots))] = record
-	r.next++
+	if r.next++; r.unused == nil && r.next >= uint64(len(r.slots)) {
+		r.unused = make([]byte, len(r.slots)*unusedEach)
+	}
 	if r.awaited != nil {
 		close(r.awaited)
 		r.awaited = nil
@@ -160,7 +170,7 @@ type Follower struct {
 
 // followPause is between two looks of a follower into a busy ring: to wake it for every
 // record would cost those who add them.
-const followPause = 20 * time.Millisecond
+const followPause = 50 * time.Millisecond
 
 // Next waits for records that the Follower wants, and returns at most 128 of them,
 // oldest first, valid until it is called again. lost is how many records were

@@ -8,7 +8,11 @@ import (
 // Sentence tells the record in one plain sentence.
 func (r *Record) Sentence() string {
 	var room [256]byte
-	s := append(room[:0], r.Namespace...)
+	return string(r.appendSentence(room[:0]))
+}
+
+func (r *Record) appendSentence(s []byte) []byte {
+	s = append(s, r.Namespace...)
 	s = append(s, '/')
 	s = append(s, r.Service...)
 	if r.PortName != "" {
@@ -26,7 +30,7 @@ func (r *Record) Sentence() string {
 		s = r.appendFailures(s)
 	}
 	s = append(s, ": "...)
-	return string(r.appendEnd(s))
+	return r.appendEnd(s)
 }
 
 // verb is what the Service was by the endpoint. A UDP endpoint that has never

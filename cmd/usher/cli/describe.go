@@ -96,7 +96,7 @@ func (a asker) flows(query url.Values, each func(*admin.Flow) (enough bool)) err
 			return errEnough
 		}
 		return nil
-	})
+	}, nil)
 	if errors.Is(err, errEnough) {
 		return nil
 	}

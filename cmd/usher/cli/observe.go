@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,9 +38,13 @@ type observation struct {
 	format    string
 	color     string
 
-	out  io.Writer
+	stdout io.Writer
+	out    *bufio.Writer // to stdout, flushed whenever usher has nothing more to say for now
 	tell func(format string, args ...any) // on stderr
+	// show gets a flow, and the line that it comes from.
 	show func(io.Writer, *admin.Flow, []byte) error
+	// read reads from a line what show needs to know.
+	read func(line []byte, f *admin.Flow) error
 
 	seen  recently
 	until time.Time // the end of the last flow that was shown
@@ -71,7 +77,8 @@ meant, and 1 if something else is wrong.`,
   usher observe --last 100 -o json | jq -r .msg`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.out = cmd.OutOrStdout()
+			o.stdout = cmd.OutOrStdout()
+			o.out = bufio.NewWriterSize(o.stdout, 1<<16)
 			o.tell = func(format string, args ...any) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "usher: %s\n", observe.Printable(fmt.Sprintf(format, args...)))
 			}
@@ -178,10 +185,11 @@ func (o *observation) choose() error {
 		paint = true
 	case "never":
 	case "auto":
-		paint = painter(isTerminal(o.out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+		paint = painter(isTerminal(o.stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 	default:
 		return usageError{fmt.Errorf("--color=%s: want auto, always or never", o.color)}
 	}
+	o.read = func(line []byte, f *admin.Flow) error { return json.Unmarshal(line, f) }
 	switch o.format {
 	case "compact":
 		o.show = paint.compact
@@ -190,8 +198,9 @@ func (o *observation) choose() error {
 	case "dict":
 		o.show = paint.dict
 	case "json":
+		o.read = readHead
 		o.show = func(w io.Writer, _ *admin.Flow, line []byte) error {
-			_, err := w.Write(append(observe.EscapeJSON(line), '\n'))
+			_, err := fmt.Fprintf(w, "%s\n", observe.EscapeJSON(line))
 			return err
 		}
 	default:
@@ -208,13 +217,26 @@ func isTerminal(stream any) bool {
 
 // stream shows what usher sends, until it ends that.
 func (o *observation) stream(ctx context.Context, q url.Values) error {
-	return admin.Stream(ctx, o.admin.socket, http.MethodGet, "/v1/flows", q, o.line)
+	return cmp.Or(admin.Stream(ctx, o.admin.socket, http.MethodGet, "/v1/flows", q, o.line, o.out.Flush), o.out.Flush())
+}
+
+// readHead reads what tells a flow from others, and no more: the line is printed as it is.
+func readHead(line []byte, f *admin.Flow) error {
+	var head struct {
+		ID         string    `json:"id"`
+		Start      time.Time `json:"start"`
+		DurationMs float64   `json:"duration_ms"`
+		Lost       uint64    `json:"lost"`
+	}
+	err := json.Unmarshal(line, &head)
+	f.ID, f.Start, f.DurationMs, f.Lost = head.ID, head.Start, head.DurationMs, head.Lost
+	return err
 }
 
 // line shows one.
 func (o *observation) line(line []byte) error {
 	var f admin.Flow
-	if err := json.Unmarshal(line, &f); err != nil {
+	if err := o.read(line, &f); err != nil {
 		return fmt.Errorf("a flow of usher: %w", err)
 	}
 	if f.Lost > 0 {

@@ -42,7 +42,7 @@ func (s *seenOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&s.logConnections, "log-connections", "all", "which connections and UDP sessions have a line in the log: all, errors, off, or 1/N: one of N that went well, and all others. Metrics count all")
 	f.IntVar(&s.maxErrors, "log-max-errors", 100, "`number` of records of one reason of one port of a Service that are logged within 10 seconds; of others one line tells how many there were. 0 is any number")
 	f.StringVar(&s.tcpInfo, "log-tcp-info", "errors", "of which connections a record has the kernel's TCP_INFO (round trip, retransmissions, state) of both sides: errors, all or off")
-	f.IntVar(&s.ring, "ring-size", observe.DefaultRingSize, "`number` of the newest records that are kept in memory to be asked for; about 500 bytes each")
+	f.IntVar(&s.ring, "ring-size", observe.DefaultRingSize, "`number` of the newest records that are kept in memory to be asked for; about 1 kB each, half of it garbage that waits to be collected")
 	f.IntVar(&s.maxSeries, "metrics-max-series", 20000, "`number` of time series of Service ports, about: ports that come into use beyond it are counted together, as those of the namespace and Service _other. 0 is any number")
 	f.StringVar(&s.healthz, "healthz-bind-address", "", "`address:port` of /healthz and /livez; empty serves none (default: 0.0.0.0:10256; with --service-proxy-name 0.0.0.0:10356, as kube-proxy has the other; [::] if --node-ip is an IPv6 address)")
 	f.StringVar(&s.metrics, "metrics-bind-address", "", "`address:port` of /metrics, /proxyMode and /configz; empty serves none (default: 127.0.0.1:10249; with --service-proxy-name 127.0.0.1:10349; [::1] if --node-ip is an IPv6 address)")

@@ -103,7 +103,7 @@ func (o *traceOptions) run(cmd *cobra.Command) error {
 			return fmt.Errorf("a line of the trace: %w", err)
 		}
 		return printTraced(cmd.OutOrStdout(), cmd.ErrOrStderr(), e)
-	}))
+	}, nil))
 }
 
 // tellIfMissing says that nobody serves the Service now: it may come, or be misspelt.

@@ -28,8 +28,20 @@ func (b *bucket) set(r Rate, now time.Time) {
 		b.interval = max(time.Duration(interval), 1)
 	}
 	b.burst = min(max(r.Burst, 1), largestBurst)
-	if missing := old.full.Sub(now); missing > 0 {
-		tokens := float64(missing) / float64(old.interval)
+	b.miss(old.missing(now), now)
+}
+
+// missing is how many tokens have yet to come back.
+func (b *bucket) missing(now time.Time) float64 {
+	if missing := b.full.Sub(now); missing > 0 {
+		return float64(missing) / float64(b.interval)
+	}
+	return 0
+}
+
+// miss has so many tokens missing, no more than there are.
+func (b *bucket) miss(tokens float64, now time.Time) {
+	if b.interval > 0 && tokens > 0 {
 		b.full = now.Add(time.Duration(min(tokens, float64(b.burst)) * float64(b.interval)))
 	}
 }

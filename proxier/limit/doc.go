@@ -42,6 +42,14 @@
 // address, and a link-local one is told apart by its interface. All the addresses of
 // an IPv6 prefix are clients of their own.
 //
+// # Restarts
+//
+// Connections may outlive the process that has admitted them. The next one sets the limits
+// of a Gate, gives it what [Gate.State] said, and counts the connections in by
+// [Gate.Restore] and [Gate.RestoreEndpoint], whatever the limits are now. Those that were
+// waiting to be admitted come by [Gate.EnterAgain], in the order in which they are to have
+// their turns.
+//
 // # Files
 //
 // What bounds a process is the number of files that it may have open. files.go says

@@ -51,6 +51,16 @@ func (e *endpoints) enter(addr netip.AddrPort) (leave func(), ok bool) {
 	return e.add(addr)
 }
 
+// restore counts a connection in, be the endpoint full.
+func (e *endpoints) restore(addr netip.AddrPort) (leave func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.most.Load() == 0 {
+		return nothing
+	}
+	return e.count(addr)
+}
+
 func (e *endpoints) add(addr netip.AddrPort) (leave func(), ok bool) {
 	most := int(e.most.Load())
 	if most == 0 {
@@ -59,11 +69,15 @@ func (e *endpoints) add(addr netip.AddrPort) (leave func(), ok bool) {
 	if e.n[addr] >= most {
 		return nil, false
 	}
+	return e.count(addr), true
+}
+
+func (e *endpoints) count(addr netip.AddrPort) (leave func()) {
 	if e.n == nil {
 		e.n = map[netip.AddrPort]int{}
 	}
 	e.n[addr]++
-	return func() { e.leave(addr) }, true
+	return func() { e.leave(addr) }
 }
 
 // leave makes room at an endpoint, for the first one that waits for it.

@@ -79,13 +79,16 @@ func (g *Gate) EndpointsChanged() { g.endpoints.changed() }
 // Enter admits a connection of a client, who has to Leave when it is over. The error
 // is an *Exceeded, or if ctx is done while it waits, the cause of that.
 func (g *Gate) Enter(ctx context.Context, client netip.Addr) (Visit, error) {
-	l := g.limits.Load()
-	if !l.bound() && g.whole.take() {
+	return g.enter(ctx, client, g.limits.Load().Wait)
+}
+
+func (g *Gate) enter(ctx context.Context, client netip.Addr, wait time.Duration) (Visit, error) {
+	if !g.limits.Load().bound() && g.whole.take() {
 		g.n.Add(1)
-		return Visit{gate: g, left: l.Wait}, nil
+		return Visit{gate: g, left: wait}, nil
 	}
 	g.whole.serve()
-	v, w, err := g.ask(client.Unmap())
+	v, w, err := g.ask(client.Unmap(), wait)
 	g.whole.serve()
 	if w == nil {
 		return v, err
@@ -95,13 +98,13 @@ func (g *Gate) Enter(ctx context.Context, client netip.Addr) (Visit, error) {
 
 // ask admits a connection that has to be counted, or puts it into the queue if it is
 // to wait.
-func (g *Gate) ask(addr netip.Addr) (Visit, *waiter, error) {
+func (g *Gate) ask(addr netip.Addr, wait time.Duration) (Visit, *waiter, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
 	g.judge(now, false) // a token may have come for them a moment ago
 	c := g.hold(addr)
-	v := Visit{gate: g, client: c, left: g.limits.Load().Wait}
+	v := Visit{gate: g, client: c, left: wait}
 	if g.obstacle(c, now) == "" && g.whole.take() {
 		g.admit(c, now)
 		return v, nil, nil

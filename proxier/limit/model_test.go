@@ -99,6 +99,14 @@ func (m *model) come(client int) *modelGuest {
 	return g
 }
 
+// restore lets a connection of an earlier process in.
+func (m *model) restore(client int) *modelGuest {
+	l := m.limits
+	g := &modelGuest{client: client, state: "i", counted: l.Connections > 0 || l.PerClient > 0 || l.Rate.PerSecond > 0}
+	m.in = append(m.in, g)
+	return g
+}
+
 func (m *model) leave(g *modelGuest) {
 	m.in = slices.DeleteFunc(m.in, func(o *modelGuest) bool { return o == g })
 	m.settle()
@@ -179,6 +187,10 @@ func randomHistory(t *testing.T, seed uint64) {
 				client := r.IntN(3)
 				history += fmt.Sprint(" come:", client)
 				guests, models = append(guests, l.come(client)), append(models, m.come(client))
+			case n < 44:
+				client := r.IntN(3)
+				history += fmt.Sprint(" restore:", client)
+				guests, models = append(guests, l.restore(client)), append(models, m.restore(client))
 			case n < 65:
 				if i, ok := one("i"); ok {
 					history += fmt.Sprint(" leave:", i)
@@ -341,6 +353,9 @@ func TestARandomHistoryOfEndpoints(t *testing.T) {
 					} else if count(i) < limits.PerEndpoint {
 						t.Fatalf("seed %d: endpoint %d is full with %d", seed, i, count(i))
 					}
+				case n < 33:
+					i := r.IntN(4)
+					in = append(in, stay{endpoint(i), l.RestoreEndpoint(endpoint(i))})
 				case n < 50:
 					full := r.Perm(4)[:1+r.IntN(3)]
 					s := l.seek(l.come(1), full...)

@@ -28,13 +28,20 @@ const (
 )
 
 // Chooser is a Picker that wants to know of every connection, also of those
-// that session affinity sends to an endpoint without asking it. A policy that
-// counts connections or measures endpoints needs it; others do without.
+// that session affinity sends to an endpoint without asking it, and of those that
+// an earlier process has made. A policy that counts connections or measures
+// endpoints needs it; others do without. A Picker that asks another one passes
+// it on.
 type Chooser interface {
 	Picker
-	// Choose is Pick with the choice already made. The endpoint is one of the
-	// Picker's set; it is the one in the Pick returned. What holds for Pick
-	// holds here: any goroutine, no waiting, Done is called exactly once.
+	// Choose is Pick with the choice already made. The endpoint is the one in the
+	// Pick returned; if it is not one of the Picker's set, which may have changed
+	// meanwhile, nothing is counted. What holds for Pick holds here: any goroutine,
+	// no waiting, Done is called exactly once.
+	//
+	// Whoever adopts a connection that was answered in an earlier process calls
+	// Pick.Answered with what the answer took there: until it is called an endpoint
+	// counts as one from which no answer has come.
 	Choose(Endpoint) Pick
 }
 
@@ -123,6 +130,15 @@ func (p *affinityPicker) Pick(r Request) (Pick, error) {
 		pick.Affinity = AffinityHit
 	}
 	return pick, err
+}
+
+// Choose tells next, if that is to know. The choice is none of this Affinity: who is bound
+// to which endpoint stays as it is.
+func (p *affinityPicker) Choose(e Endpoint) Pick {
+	if p.chooser == nil {
+		return Pick{Endpoint: e}
+	}
+	return p.chooser.Choose(e)
 }
 
 // pickOrBind looks the client up and binds it under one lock.

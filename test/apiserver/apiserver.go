@@ -53,7 +53,11 @@ func Start(t testing.TB, ns *netns.NS, addr netip.Addr) *ControlPlane {
 	}
 	cp.startEtcd()
 	cp.StartServer()
-	cp.Apply(usherRole(), usherRoleBinding())
+	role, err := usherRole()
+	if err != nil {
+		t.Fatalf("usher's role: %v", err)
+	}
+	cp.Apply(role, usherRoleBinding())
 	return cp
 }
 

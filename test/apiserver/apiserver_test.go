@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestUsherReadsWhatAdminApplied(t *testing.T) {
 	})
 
 	cp.StopServer()
-	if err := cp.Usher.Get(t.Context(), newService()); err == nil {
+	if err := cp.Usher.List(t.Context(), &corev1.ServiceList{}, ""); err == nil {
 		t.Error("the server answers after its stop")
 	}
 	started = time.Now()
@@ -53,7 +54,7 @@ func TestUsherReadsWhatAdminApplied(t *testing.T) {
 	t.Run("after", func(t *testing.T) { expectApplied(t, cp.Usher, service) })
 
 	cp.Delete(service)
-	if err := cp.Usher.Get(t.Context(), newService()); !apierrors.IsNotFound(err) {
+	if err := cp.Admin.Get(t.Context(), newService()); !apierrors.IsNotFound(err) {
 		t.Errorf("after its deletion, the Service: %v, want not found", err)
 	}
 }
@@ -61,10 +62,15 @@ func TestUsherReadsWhatAdminApplied(t *testing.T) {
 // expectApplied reads the test's objects as u.
 func expectApplied(t *testing.T, u *User, want *corev1.Service) {
 	t.Helper()
-	service := newService()
-	if err := u.Get(t.Context(), service); err != nil {
+	services := &corev1.ServiceList{}
+	if err := u.List(t.Context(), services, want.Namespace); err != nil {
 		t.Fatal(err)
 	}
+	i := slices.IndexFunc(services.Items, func(s corev1.Service) bool { return s.Name == want.Name })
+	if i < 0 {
+		t.Fatalf("the Service is not among %v", services.Items)
+	}
+	service := services.Items[i]
 	if service.Spec.ClusterIP != want.Spec.ClusterIP {
 		t.Errorf("cluster IP %s, want %s", service.Spec.ClusterIP, want.Spec.ClusterIP)
 	}
@@ -72,25 +78,28 @@ func expectApplied(t *testing.T, u *User, want *corev1.Service) {
 		t.Errorf("load balancer ingress %v, want 203.0.113.1", ingress)
 	}
 
-	slices := &discoveryv1.EndpointSliceList{}
-	if err := u.List(t.Context(), slices, "default"); err != nil {
+	endpoints := &discoveryv1.EndpointSliceList{}
+	if err := u.List(t.Context(), endpoints, "default"); err != nil {
 		t.Fatal(err)
 	}
 	found := false
-	for _, slice := range slices.Items {
+	for _, slice := range endpoints.Items {
 		if slice.Name == newSlice().Name {
 			found = slice.Endpoints[0].Addresses[0] == "10.244.1.2"
 		}
 	}
 	if !found {
-		t.Errorf("the EndpointSlice is not among %v", slices.Items)
+		t.Errorf("the EndpointSlice is not among %v", endpoints.Items)
 	}
 
-	node := newNode()
-	if err := u.Get(t.Context(), node); err != nil {
+	nodes := &corev1.NodeList{}
+	if err := u.List(t.Context(), nodes, ""); err != nil {
 		t.Fatal(err)
 	}
-	if addrs := node.Status.Addresses; len(addrs) != 2 || addrs[0].Address != netns.NodeIPv4.String() {
+	if len(nodes.Items) != 1 {
+		t.Fatalf("nodes %v, want one", nodes.Items)
+	}
+	if addrs := nodes.Items[0].Status.Addresses; len(addrs) != 2 || addrs[0].Address != netns.NodeIPv4.String() {
 		t.Errorf("node addresses %v", addrs)
 	}
 }

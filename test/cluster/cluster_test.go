@@ -74,8 +74,11 @@ func onNode(source []string) []string {
 }
 
 // readyz is the status code of usher's readiness, 0 if it cannot be asked.
-func (c *cluster) readyz() int {
-	resp, err := c.HTTPClient().Get("http://127.0.0.1:10256/readyz")
+func (c *cluster) readyz() int { return c.status("http://127.0.0.1:10256/readyz") }
+
+// status is the status code of a URL on the node.
+func (c *cluster) status(url string) int {
+	resp, err := c.HTTPClient().Get(url)
 	if err != nil {
 		return 0
 	}

@@ -13,7 +13,10 @@ const secrets = "/var/run/secrets"
 
 // inPod makes what usher finds in the pod of a DaemonSet: credentials, and the
 // environment that kubelet makes.
-func (c *cluster) inPod() {
+func (c *cluster) inPod() { c.inPodOf(c.api.Usher.Token) }
+
+// inPodOf is inPod for the account that has this token.
+func (c *cluster) inPodOf(token string) {
 	c.t.Helper()
 	privateVarRun(c.t)
 	dir := filepath.Join(secrets, "kubernetes.io/serviceaccount")
@@ -21,7 +24,7 @@ func (c *cluster) inPod() {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { os.RemoveAll(secrets) })
-	for name, content := range map[string]string{"token": c.api.Usher.Token, "ca.crt": string(c.api.CA)} {
+	for name, content := range map[string]string{"token": token, "ca.crt": string(c.api.CA)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			c.t.Fatal(err)
 		}

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"context"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/usher-proxy/usher/test/apiserver"
@@ -28,5 +30,10 @@ func newKubectl(t *testing.T, kubeconfig string) kubectl {
 
 // run runs kubectl in a namespace. It must succeed; what it wrote is returned.
 func (k kubectl) run(ns *netns.NS, args ...string) string {
-	return ns.Run(k.program, append(k.flags[:len(k.flags):len(k.flags)], args...)...)
+	return ns.Run(k.program, slices.Concat(k.flags, args)...)
+}
+
+// command is a run of kubectl that may fail.
+func (k kubectl) command(ns *netns.NS, args ...string) *netns.Cmd {
+	return ns.Command(context.Background(), k.program, slices.Concat(k.flags, args)...)
 }

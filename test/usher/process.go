@@ -112,8 +112,16 @@ func Run(t testing.TB, ns *netns.NS, args ...string) (stdout, stderr string, cod
 // Launch runs usher with args in a namespace and waits for nothing.
 func Launch(t testing.TB, ns *netns.NS, args ...string) *Process {
 	t.Helper()
+	return LaunchUnder(t, ns, nil, args...)
+}
+
+// LaunchUnder is Launch by a program that takes another one's command line as its last
+// arguments and becomes that one, as setpriv(1) does.
+func LaunchUnder(t testing.TB, ns *netns.NS, program []string, args ...string) *Process {
+	t.Helper()
 	p := &Process{t: t, ns: ns, done: make(chan struct{}), changed: make(chan struct{})}
-	p.cmd = ns.Command(context.Background(), os.Getenv(binaryEnv), args...)
+	line := slices.Concat(program, []string{os.Getenv(binaryEnv)}, args)
+	p.cmd = ns.Command(context.Background(), line[0], line[1:]...)
 	out, in := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = in, in
 	if err := p.cmd.Start(); err != nil {

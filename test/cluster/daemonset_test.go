@@ -22,6 +22,12 @@ func TestDaemonSet(t *testing.T) {
 		t.Errorf("the image is %s", k.spec.Image)
 	}
 	golden(t, "daemonset-can-i.golden", c.rightsOf(ours, "usher"))
+	check := k.run("check", "--node-name=node")
+	check.WaitLog("CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE")
+	if code := check.Wait(); code != 0 {
+		t.Errorf("usher check ended with %d:\n%s", code, check.Log())
+	}
+
 	u := k.start()
 	web := c.serve("web", c.Pods[0])
 	c.answers(c.Client.NS, web, "pod-1")
@@ -30,11 +36,6 @@ func TestDaemonSet(t *testing.T) {
 	golden(t, "daemonset-privileges.golden", privileges(t, u.PID()))
 	if out, stderr, code := usher.Run(t, c.NS, "status"); code != 0 {
 		t.Errorf("usher status on the node ended with %d: %s%s", code, out, stderr)
-	}
-	check := k.run("check", "--node-name=node")
-	check.WaitLog("CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE")
-	if code := check.Wait(); code != 0 {
-		t.Errorf("usher check ended with %d:\n%s", code, check.Log())
 	}
 	if code := u.Stop(); code != 0 {
 		t.Errorf("exit code %d", code)
@@ -125,13 +126,6 @@ func (c *cluster) rightsOf(namespace, account string) string {
 		"--token=" + strings.TrimSpace(c.kubectl.run(c.NS, "create", "token", account, "--namespace="+namespace)),
 	}}
 	return k.run(c.NS, "auth", "can-i", "--list", "--namespace="+namespace)
-}
-
-func (c *cluster) caFile() string {
-	c.t.Helper()
-	path := filepath.Join(c.t.TempDir(), "ca.crt")
-	write(c.t, path, string(c.api.CA))
-	return path
 }
 
 // denied are the requests that the API server counts as refused for want of rights.

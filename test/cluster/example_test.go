@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/usher-proxy/usher/test/usher"
@@ -71,10 +72,9 @@ func (c *cluster) check(ds *appsv1.DaemonSet) {
 	t.Helper()
 	pod := ds.Spec.Template.Spec
 	container := pod.Containers[0]
-	// With hostNetwork the API server makes each a hostPort, and the scheduler has no room for
-	// two Pods with the same one on a node.
-	if surge := ds.Spec.UpdateStrategy.RollingUpdate.MaxSurge; surge.IntValue() != 1 || len(container.Ports) > 0 {
-		t.Errorf("maxSurge %v, ports %v", surge, container.Ports)
+	// The scheduler has no room for two Pods with the same hostPort on a node.
+	if surge, ports := ds.Spec.UpdateStrategy.RollingUpdate.MaxSurge, c.hostPorts(ds); surge.IntValue() != 1 || len(ports) > 0 {
+		t.Errorf("maxSurge %v, host ports %v", surge, ports)
 	}
 	// Two on a node must know of each other.
 	help, _, _ := usher.Run(t, c.NS, "run", "--help")
@@ -92,6 +92,27 @@ func (c *cluster) check(ds *appsv1.DaemonSet) {
 		t.Fatal(err)
 	}
 	golden(t, "daemonset-security.golden", string(asYAML))
+}
+
+// hostPorts are those of the DaemonSet's Pods: with hostNetwork the API server makes one of
+// every port that is declared.
+func (c *cluster) hostPorts(ds *appsv1.DaemonSet) (ports []int32) {
+	c.t.Helper()
+	pod := corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, Spec: ds.Spec.Template.Spec}
+	pod.Name, pod.Namespace = ds.Name, ds.Namespace
+	text, err := json.Marshal(pod)
+	path := filepath.Join(c.t.TempDir(), "pod.json")
+	if err == nil {
+		write(c.t, path, string(text))
+		err = json.Unmarshal([]byte(c.kubectl.run(c.NS, dryRun("-f", path, "--output=json")...)), &pod)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, port := range pod.Spec.Containers[0].Ports {
+		ports = append(ports, port.HostPort)
+	}
+	return ports
 }
 
 func hostPaths(volumes []corev1.Volume) (paths []corev1.HostPathVolumeSource) {

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,9 +35,13 @@ func TestPodsReachTheAPIServerThroughItsService(t *testing.T) {
 // login is what curl needs to trust the API server, and to be trusted.
 func (c *cluster) login() []string {
 	c.t.Helper()
-	ca := filepath.Join(c.t.TempDir(), "ca.crt")
-	if err := os.WriteFile(ca, c.api.CA, 0o600); err != nil {
-		c.t.Fatal(err)
-	}
-	return []string{"--cacert", ca, "--header", "Authorization: Bearer " + c.api.Usher.Token}
+	return []string{"--cacert", c.caFile(), "--header", "Authorization: Bearer " + c.api.Usher.Token}
+}
+
+// caFile is a file with the API server's CA.
+func (c *cluster) caFile() string {
+	c.t.Helper()
+	path := filepath.Join(c.t.TempDir(), "ca.crt")
+	write(c.t, path, string(c.api.CA))
+	return path
 }

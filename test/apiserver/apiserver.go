@@ -76,6 +76,9 @@ func (cp *ControlPlane) prepare() error {
 	if cp.Usher, err = cp.newUser("usher"); err != nil {
 		return err
 	}
+	if err := os.WriteFile(cp.path(auditPolicyFile), []byte(auditPolicy), 0o600); err != nil {
+		return err
+	}
 	tokens := fmt.Sprintf("%s,admin,admin,system:masters\n%s,usher,usher\n", cp.Admin.Token, cp.Usher.Token)
 	return os.WriteFile(cp.path("tokens.csv"), []byte(tokens), 0o600)
 }
@@ -113,6 +116,8 @@ func (cp *ControlPlane) serverArgs() []string {
 		"--tls-cert-file=" + cp.path(servingCertFile),
 		"--tls-private-key-file=" + cp.path(servingKeyFile),
 		"--token-auth-file=" + cp.path("tokens.csv"),
+		"--audit-policy-file=" + cp.path(auditPolicyFile),
+		"--audit-log-path=" + cp.path(auditFile),
 		"--authorization-mode=RBAC",
 		"--disable-admission-plugins=ServiceAccount", // nobody makes the accounts
 		"--service-account-issuer=https://kubernetes.default.svc",

@@ -10,6 +10,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/usher-proxy/usher/test/apiserver"
 	"github.com/usher-proxy/usher/test/netns"
 )
 
@@ -38,6 +39,9 @@ func (c *cluster) waitsForRight(resource string) {
 	defer u.Stop()
 	u.WaitLog("give usher's user the verbs list and watch on " + resource)
 	c.awaitReadyz(http.StatusServiceUnavailable)
+	if !slices.ContainsFunc(c.api.Requests(), apiserver.Request.Denied) {
+		c.t.Error("the API server does not tell what it has denied")
+	}
 	if code := c.status("http://127.0.0.1:10256/livez"); code != http.StatusOK { // to start it again would help nobody
 		c.t.Errorf("livez answers %d", code)
 	}

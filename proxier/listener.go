@@ -270,6 +270,9 @@ func (nobody) Pick(balancer.Request) (balancer.Pick, error) {
 	return balancer.Pick{}, balancer.ErrNoEndpoints
 }
 
+// Choose counts nothing: the endpoint is gone.
+func (nobody) Choose(e balancer.Endpoint) balancer.Pick { return balancer.Pick{Endpoint: e} }
+
 // counts are how many endpoints are usable, local and excluded.
 func counts(p *Port) [3]int {
 	return [3]int{len(p.Cluster.Endpoints), len(p.Local.Endpoints), len(p.Excluded)}

@@ -28,6 +28,7 @@ type Detector struct {
 	settings  Settings
 	closed    bool
 	endpoints map[netip.AddrPort]*endpoint // those that there is something to say of, and those remembered
+	restored  []EndpointState              // what is to be known from the first Picker on
 	sets      []*set                       // by name
 	orders    uint64                       // given to those that went out
 	news      []Change                     // not told yet
@@ -75,10 +76,11 @@ func (d *Detector) Close() {
 // Neither side changes endpoints afterwards. An endpoint that is new to all sets
 // begins as one that is in, since Kubernetes says that it is ready.
 func (d *Detector) Picker(name string, build func([]balancer.Endpoint) balancer.Picker, endpoints []balancer.Endpoint) balancer.Picker {
-	s := &set{name: name, build: build, endpoints: endpoints, picker: &picker{}}
+	s := &set{name: name, build: build, building: &d.building, endpoints: endpoints, picker: &picker{}}
 	d.building.Lock()
 	d.mu.Lock()
 	now := time.Now()
+	d.recall(now)
 	d.meet(s, now)
 	d.place(s)
 	d.sweep(now)

@@ -45,6 +45,9 @@
 // one that leaves is kept for five minutes, or until its back-off ends, so that
 // it cannot clear itself by a restart of its readiness.
 //
+// What is known outlives the process, too: [Detector.State] tells it, and
+// [Detector.Restore] has the Detector of the next process go on with it.
+//
 // What fails for reasons of this process (no file descriptors, no ports, no memory)
 // says nothing of an endpoint and changes nothing, but that it is asked again.
 //

@@ -76,7 +76,7 @@ func withLab(t *testing.T, protocol string, s Settings, f func(*lab)) {
 		l.prober = NewProber(l.dial)
 		l.d = New(l.prober, protocol, s, l.changed)
 		defer l.prober.Close()
-		defer l.d.Close()
+		defer func() { l.d.Close() }()
 		f(l)
 	})
 }

@@ -52,6 +52,9 @@ func history(t *testing.T, seed uint64) {
 				}
 			case 3:
 				l.wait(rand.N(time.Minute))
+				if r.IntN(3) == 0 {
+					l.upgrade(settings)
+				}
 			default:
 				l.connect(sets[r.IntN(2)])
 			}

@@ -3,6 +3,7 @@ package outlier
 import (
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/usher-proxy/usher/balancer"
@@ -16,6 +17,7 @@ type choice struct {
 	in       balancer.Picker
 	last     balancer.Picker // chooses among the withheld, nil if there are none
 	withheld map[netip.AddrPort]bool
+	all      func() balancer.Picker // of the whole set; nil if none is withheld
 }
 
 // Pick asks for one that is in, or if all those were tried, for any other.
@@ -28,12 +30,28 @@ func (p *picker) Pick(r balancer.Request) (balancer.Pick, error) {
 	return pick, err
 }
 
+// Choose tells the Picker behind it, if that is to know (balancer.Chooser), also of an
+// endpoint that is left out: connections that it has still count when it comes back. The
+// first of these waits until build is done.
+func (p *picker) Choose(e balancer.Endpoint) balancer.Pick {
+	c := p.now.Load()
+	chooser, ok := c.in.(balancer.Chooser)
+	if ok && c.withheld[e.Addr] {
+		chooser, ok = c.all().(balancer.Chooser)
+	}
+	if !ok {
+		return balancer.Pick{Endpoint: e}
+	}
+	return chooser.Choose(e)
+}
+
 // set is one of the sets of endpoints of a Service port, such as those of this
 // node. Its fields do not change, but for built and picker.now, which belong to
 // whoever holds Detector.building.
 type set struct {
 	name      string
 	build     func([]balancer.Endpoint) balancer.Picker
+	building  *sync.Mutex // the Detector's
 	endpoints []balancer.Endpoint
 	picker    *picker
 	built     []*endpoint // what was withheld when its Picker was made
@@ -90,10 +108,18 @@ func (s *set) rebuild(withheld []*endpoint) {
 			}
 		}
 		c.last = lastResort.Picker(out)
+		c.all = sync.OnceValue(s.buildAll)
 	}
 	c.in = s.build(in)
 	s.built = withheld
 	s.picker.now.Store(c)
+}
+
+// buildAll makes a Picker that leaves nobody out.
+func (s *set) buildAll() balancer.Picker {
+	s.building.Lock()
+	defer s.building.Unlock()
+	return s.build(s.endpoints)
 }
 
 // lastResort remembers nothing, so that one does for all.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 )
 
@@ -37,37 +36,12 @@ type trial struct {
 // inherited is nil if this process is not in a trial. One whose variable means nothing
 // is, and fails: it must never take itself for one that serves.
 var inherited = sync.OnceValue(func() *trial {
-	fd, told, err := takeEnv(trialEnv)
-	if !told {
+	conn, err := takeSocket(trialEnv)
+	if conn == nil && err == nil {
 		return nil
-	}
-	if err != nil {
-		return &trial{err: err}
-	}
-	conn, err := unixConn(fd)
-	if err != nil {
-		err = fmt.Errorf("%s=%d: %w", trialEnv, fd, err)
 	}
 	return &trial{conn: conn, err: err}
 })
-
-// unixConn takes a socket over. What is none stays as it is.
-func unixConn(fd int) (*net.UnixConn, error) {
-	if _, err := Cookie(fd); err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "handover")
-	defer f.Close()
-	conn, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	if c, ok := conn.(*net.UnixConn); ok {
-		return c, nil
-	}
-	conn.Close()
-	return nil, fmt.Errorf("file %d is no unix socket", fd)
-}
 
 func (t *trial) receive() (*Parcel, error) {
 	t.mu.Lock()

@@ -8,30 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seals keep a parcel as it is: nobody, its writer neither, can change it any more.
+// seals keep a state as it is: nobody, its writer neither, can change it any more.
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 
-// pack writes a parcel into a sealed memfd (memfd_create(2)), which the caller owns.
+// pack writes a Parcel's state into a sealed memfd (memfd_create(2)), which the caller
+// owns.
 func pack(p Parcel) (memfd int, err error) {
 	if err := fits(uint64(len(p.Files)), uint64(len(p.State))); err != nil {
-		return -1, err
-	}
-	lines := make([]line, len(p.Files))
-	for i, fd := range p.Files {
-		if lines[i], err = lineOf(fd); err != nil {
-			return -1, err
-		}
-	}
-	if err := distinct(lines); err != nil {
 		return -1, err
 	}
 	memfd, err = newMemfd()
 	if err != nil {
 		return -1, fmt.Errorf("memfd_create: %w", err)
 	}
-	if err := errors.Join(write(memfd, head(lines, p.State)), write(memfd, p.State), seal(memfd)); err != nil {
+	if err := errors.Join(write(memfd, header(len(p.Files), p.State)), write(memfd, p.State), seal(memfd)); err != nil {
 		unix.Close(memfd)
-		return -1, fmt.Errorf("write a parcel of %d bytes to memory: %w", len(p.State), err)
+		return -1, fmt.Errorf("write a state of %d bytes to memory: %w", len(p.State), err)
 	}
 	return memfd, nil
 }
@@ -52,22 +44,22 @@ func seal(memfd int) error {
 	return err
 }
 
-// unpack reads a parcel from a sealed memfd.
-func unpack(memfd int) (lines []line, state []byte, err error) {
+// unpack reads a state from a sealed memfd, and how many files go along.
+func unpack(memfd int) (files int, state []byte, err error) {
 	has, err := unix.FcntlInt(uintptr(memfd), unix.F_GET_SEALS, 0)
 	if err != nil || has&seals != seals {
-		return nil, nil, fmt.Errorf("file %d is no sealed memfd", memfd)
+		return 0, nil, errors.New("the state is not in a sealed memfd")
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(memfd, &st); err != nil {
-		return nil, nil, err
+		return 0, nil, err
 	}
-	if st.Size > maxSize {
-		return nil, nil, fmt.Errorf("the parcel has %d bytes, at most %d are possible", st.Size, maxSize)
+	if st.Size > headerSize+maxState {
+		return 0, nil, fmt.Errorf("the state has %d bytes, at most %d are possible", st.Size, maxState)
 	}
 	b := make([]byte, st.Size)
 	if err := readAt(memfd, b); err != nil {
-		return nil, nil, fmt.Errorf("read the parcel: %w", err)
+		return 0, nil, fmt.Errorf("read the state: %w", err)
 	}
 	return decode(b)
 }

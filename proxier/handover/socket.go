@@ -17,7 +17,7 @@ const maxRights = 253
 // without one a peer that does not read is waited for for ever. What was begun cannot
 // be finished after an error; conn is of no use then.
 //
-// First comes a message with the memfd, then come the files, in the parcel's order.
+// First comes a message with the memfd, then come the files, in the Parcel's order.
 func Send(conn *net.UnixConn, p Parcel) error {
 	memfd, err := pack(p)
 	if err != nil {
@@ -54,32 +54,24 @@ func Receive(conn *net.UnixConn) (*Parcel, error) {
 		return nil, fmt.Errorf("receive a parcel: %w", err)
 	}
 	defer closeAll(memfd)
-	lines, state, err := unpack(memfd[0])
+	n, state, err := unpack(memfd[0])
 	if err != nil {
 		return nil, err
 	}
-	files, err := receiveFiles(conn, lines)
+	files, err := receiveFiles(conn, n)
 	if err != nil {
 		closeAll(files)
-		return nil, fmt.Errorf("receive files, after %d of %d: %w", len(files), len(lines), err)
+		return nil, fmt.Errorf("receive files, after %d of %d: %w", len(files), n, err)
 	}
 	return &Parcel{State: state, Files: files}, nil
 }
 
-// receiveFiles receives the files of a parcel. The caller owns those that came, with
-// an error too.
-func receiveFiles(conn *net.UnixConn, lines []line) (files []int, err error) {
-	files = make([]int, 0, len(lines))
-	for len(files) < len(lines) {
-		fds, err := receiveRights(conn, min(len(lines)-len(files), maxRights))
+// receiveFiles receives n files. The caller owns those that came, with an error too.
+func receiveFiles(conn *net.UnixConn, n int) (files []int, err error) {
+	for len(files) < n {
+		fds, err := receiveRights(conn, min(n-len(files), maxRights))
 		if err != nil {
 			return files, err
-		}
-		for i, l := range lines[len(files) : len(files)+len(fds)] {
-			if !l.is(fds[i]) {
-				closeAll(fds)
-				return files, fmt.Errorf("file %d is not what the parcel says", l.fd)
-			}
 		}
 		files = append(files, fds...)
 	}

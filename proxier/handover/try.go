@@ -60,16 +60,12 @@ type child struct {
 }
 
 func startChild(path string, args, env []string) (*child, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
-	}
-	theirs := os.NewFile(uintptr(pair[1]), "trial")
-	defer theirs.Close()
-	conn, err := unixConn(pair[0])
+	conn, socket, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
+	theirs := os.NewFile(uintptr(socket), "trial")
+	defer theirs.Close()
 	c := &child{conn: conn}
 	c.cmd = &exec.Cmd{
 		Path:        path,

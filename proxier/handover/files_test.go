@@ -72,5 +72,5 @@ func TestCookieOfWhatIsNoSocket(t *testing.T) {
 	}
 	defer null.Close()
 	_, err = Cookie(int(null.Fd()))
-	wantError(t, err, "SO_COOKIE of file", "not a socket")
+	wantError(t, err, "SO_COOKIE of file", "on non-socket")
 }

@@ -96,7 +96,7 @@ func TestEnvironmentThatMeansNothing(t *testing.T) {
 	}
 	defer null.Close()
 	r := play(t, "forged", []*os.File{null}, []string{execEnv + "=3"})
-	wantError(t, errorText(r.Err), "not a socket")
+	wantError(t, errorText(r.Err), "on non-socket")
 	if r := play(t, "forged", nil, nil); r.Err != "<nil>" {
 		t.Error(r.Err)
 	}

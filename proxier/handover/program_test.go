@@ -27,7 +27,7 @@ func TestBadPrograms(t *testing.T) {
 	}
 	defer writer.Close()
 	others := program(t, 0o755, script)
-	if err := os.Chown(others, 4242, 0); err != nil && os.Geteuid() == 0 {
+	if err := os.Chown(others, 4242, 0); err != nil {
 		others = "" // in a user namespace there is no other user
 	}
 	group := program(t, 0o775, script)

@@ -76,4 +76,16 @@
 //	if err == nil {
 //		r.Start()
 //	}
+//
+// A relay that waits for another backend has only its client to give away. Its owner stops
+// to look for one, and ReleaseClient takes the place of Replay and GiveUp. Whoever gets the
+// client connects to another backend before Resume, which sends it what is held:
+//
+//	client, state, err := r.ReleaseClient()
+//	if err != nil {
+//		r.GiveUp() // it is about to end
+//		return
+//	}
+//	// The client's file and state may go to another process from here.
+//	r, err = relay.Resume(client, another, state, settings, owner)
 package relay

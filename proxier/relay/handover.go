@@ -17,7 +17,7 @@ import (
 // encoding/json as well. Times lose what Go's monotonic clock adds to them.
 type State struct {
 	Started         time.Time // when the first relay did
-	Began           time.Time // when the relay began with this backend
+	Began           time.Time // when the relay began with this backend; zero: it is to begin
 	Hold            bool      // no backend has answered yet, and Held is complete
 	In, Out         int64     // bytes written so far, to the backend and to the client
 	Client, Backend Side      // Close and Sent are CloseNone or CloseFIN
@@ -30,8 +30,8 @@ type State struct {
 
 var (
 	// ErrNotNow is why a relay that looks for another backend is not released. It may be
-	// soon after Replay or GiveUp.
-	ErrNotNow = errors.New("the relay waits for another backend: release it after Replay or GiveUp")
+	// soon after Replay or GiveUp; until then ReleaseClient does it.
+	ErrNotNow = errors.New("the relay waits for another backend: use ReleaseClient, or release it after Replay or GiveUp")
 	// ErrEnding is why a relay is not released whose owner hears, or has heard, of its end;
 	// or that was released before.
 	ErrEnding = errors.New("the relay has ended or was released")
@@ -203,7 +203,8 @@ func (p *pipe) empty() ([]byte, error) {
 }
 
 // Resume prepares a relay that goes on where Release has ended another one, with the same
-// connections, and owns both from Start on. What the owner of that one was told, this one
+// connections, or ReleaseClient, with the same client and a new backend. It owns both from
+// Start on. What the owner of that one was told, this one
 // is not told again. Silence is measured anew; whether it holds is for the State to say. It
 // fails if no Release has made such a State.
 func Resume(client, backend *tcp.Conn, s State, settings Settings, owner Owner) (*Relay, error) {

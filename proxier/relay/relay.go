@@ -130,9 +130,14 @@ func New(client, backend *tcp.Conn, s Settings, owner Owner) *Relay {
 
 // Start begins to relay, or goes on after Resume.
 func (r *Relay) Start() {
-	if r.begun == 0 { // else it was resumed
+	switch {
+	case r.born == 0:
 		r.begun = now()
 		r.born = r.begun.tick() + 1
+	case r.begun == 0: // it was resumed with another backend
+		r.mu.Lock()
+		r.beginAgain()
+		r.mu.Unlock()
 	}
 	r.since = now().tick() + 1
 	r.arm(r.since)

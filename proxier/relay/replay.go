@@ -196,16 +196,21 @@ func (r *Relay) Replay(backend *tcp.Conn) {
 	r.backend.urgent.Store(false)
 	r.hold.sent, r.hold.lost = 0, nil
 	r.up.moved.Store(0)
-	r.begun = now()
 	r.probed = false
 	if r.up.state.CompareAndSwap(over, resting) { // the FIN is to be passed on once more
 		r.open++
 	}
-	r.checkClient()
-	if r.reason != "" {
+	r.beginAgain()
+	r.resume()
+}
+
+// beginAgain begins with another backend, which gets nothing if nobody waits for its answer.
+// The caller holds r.mu.
+func (r *Relay) beginAgain() {
+	r.begun = now()
+	if r.checkClient(); r.reason != "" {
 		r.stop()
 	}
-	r.resume()
 }
 
 // GiveUp goes on with the backend that ended early, as without replay. It may only be

@@ -70,6 +70,20 @@ func networkOrder(port uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
+// flowOf is the flow between two addresses of one family.
+func flowOf(client netip.AddrPort, local netip.Addr, scope uint32) flow {
+	return flow{client: addrBytes(client.Addr()), local: addrBytes(local), scope: scope, port: uint32(client.Port())}
+}
+
+func addrBytes(a netip.Addr) (b [16]byte) {
+	if !a.Is4() {
+		return a.As16()
+	}
+	v4 := a.As4()
+	copy(b[:], v4[:])
+	return b
+}
+
 // clientAddr and localAddr are the addresses of a flow of one family.
 func (f flow) clientAddr(is4 bool) netip.AddrPort {
 	return netip.AddrPortFrom(addr(f.client, is4), uint16(f.port))

@@ -1,7 +1,9 @@
 package udp
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -72,6 +74,35 @@ func (r *recency) oldest(c class) *entry {
 	}
 	e, _, _ := r[c].GetOldest()
 	return e
+}
+
+// moveTo makes all entries the most recent ones of another recency.
+func (r *recency) moveTo(other *recency) {
+	for c := range classes {
+		for e := r.oldest(c); e != nil; e = r.oldest(c) {
+			r.remove(e)
+			other.add(e)
+		}
+	}
+}
+
+// sort orders the entries by when they were placed, which is all that it costs where they
+// already are.
+func (r *recency) sort() {
+	byPlace := func(a, b *entry) int { return cmp.Compare(a.placed.Load(), b.placed.Load()) }
+	for c := range classes {
+		if r.len(c) < 2 {
+			continue
+		}
+		entries := r[c].Keys() // the oldest first
+		if slices.IsSortedFunc(entries, byPlace) {
+			continue
+		}
+		slices.SortStableFunc(entries, byPlace)
+		for _, e := range entries {
+			r[c].Get(e) // makes it the most recent one
+		}
+	}
 }
 
 // victim is the entry to go first: the oldest one of the first class that has

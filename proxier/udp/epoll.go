@@ -67,4 +67,7 @@ func (e *epollSet) add(fd int) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}))
 }
 
+// remove takes out a file that is in the set, which cannot fail.
+func (e *epollSet) remove(fd int) { unix.EpollCtl(e.fd, unix.EPOLL_CTL_DEL, fd, nil) }
+
 func (e *epollSet) close() { e.file.Close() }

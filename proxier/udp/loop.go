@@ -80,12 +80,11 @@ func (l *loop) run() {
 
 // watch makes the loop read from a file.
 func (l *loop) watch(fd int, f file) error {
-	l.remember(fd, f)
-	err := l.set.add(fd)
-	if err != nil {
-		l.files[fd] = nil
+	if err := l.set.add(fd); err != nil {
+		return err
 	}
-	return err
+	l.remember(fd, f)
+	return nil
 }
 
 func (l *loop) remember(fd int, f file) {
@@ -95,10 +94,17 @@ func (l *loop) remember(fd int, f file) {
 	l.files[fd] = f
 }
 
+// unwatch makes the loop read no more from a file. Closing it would not do where another
+// process has it, too.
+func (l *loop) unwatch(fd int) {
+	l.files[fd] = nil
+	l.set.remove(fd)
+}
+
 // forget closes a file that the loop reads from.
 func (l *loop) forget(fd int) {
-	l.files[fd] = nil
-	unix.Close(fd) // which also takes it out of the set
+	l.unwatch(fd)
+	unix.Close(fd)
 }
 
 // do has the loop do something, and waits for it. A loop that has been closed

@@ -16,6 +16,7 @@ type reader struct {
 	socket *Socket
 	fd     int // -1 while nothing is read
 	flows  map[flow]*session
+	late   map[*session]struct{} // that only wait for late replies
 
 	overflow uint32        // datagrams that the kernel had no room for, so far
 	shed     time.Duration // until then newcomers have to stand back
@@ -200,10 +201,8 @@ func (r *reader) stop() {
 
 // endAll ends all sessions, also those that only wait for late replies.
 func (r *reader) endAll(reason observe.Reason) {
-	for _, f := range r.files {
-		if s, ok := f.(*session); ok && s.reader == r {
-			r.table.remove(&s.entry)
-			s.end(reason, nil)
-		}
+	for s := range r.sessions() {
+		r.table.remove(&s.entry)
+		s.end(reason, nil)
 	}
 }

@@ -55,14 +55,14 @@ func (r *Relay) Group(l Limits) *Group { return r.table.group(l) }
 // Len is how many sessions there are.
 func (r *Relay) Len() int { return r.table.Len() }
 
-// Readers is how many files a Socket is read from, beside its own.
+// Readers is how many files a new Socket is read from, beside its own.
 func (r *Relay) Readers() int { return min(r.cfg.Readers, len(r.loops)) }
 
-// nextLoops are the loops for the readers of a Socket.
-func (r *Relay) nextLoops() (loops []*loop) {
+// nextLoops are the loops for n readers of a Socket.
+func (r *Relay) nextLoops(n int) (loops []*loop) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for range r.Readers() {
+	for range n {
 		loops = append(loops, r.loops[r.next%len(r.loops)])
 		r.next++
 	}
@@ -98,7 +98,7 @@ func (r *Relay) waiting(patience time.Duration) (n int) {
 	return n
 }
 
-// Close ends all loops. The Sockets have to be closed before.
+// Close ends all loops. The Sockets have to be closed or released before.
 func (r *Relay) Close() {
 	r.stop()
 	r.sweeper.Wait()

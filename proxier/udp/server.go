@@ -39,9 +39,9 @@ type Route struct {
 	// Addr: one of the node's.
 	From netip.Addr
 	// Of is whatever the Server wants to know of it later.
-	Of any
+	Of any `json:"-"`
 	// Unused is called if no session came of it, and says why. It may be nil.
-	Unused func(error)
+	Unused func(error) `json:"-"`
 }
 
 // Refusal is why a client's datagrams go nowhere.
@@ -71,5 +71,5 @@ type Session struct {
 	Dropped int64
 
 	Reason observe.Reason
-	Err    error // of the kernel, if it had one
+	Err    error `json:"-"` // of the kernel, if it had one
 }

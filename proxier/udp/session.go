@@ -19,6 +19,7 @@ type session struct {
 	entry
 	reader  *reader
 	server  Server // the last one that the route holds for
+	resumed bool   // nobody has asked server yet whether it does
 	got     received
 	there   way // to the endpoint
 	back    way
@@ -47,19 +48,25 @@ const (
 // usable says whether a session may go on: its endpoint has not refused it, and
 // may still be used.
 func (s *session) usable(server Server) bool {
-	if s.awaiting && s.reader.refusals.after(s.story.Route.To, s.replied) {
-		s.noteRefused() // as far as others have been told
+	if s.othersRefused() {
+		s.noteRefused()
 	}
 	if s.refused {
 		return false
 	}
-	if s.server != server {
+	if s.server != server || s.resumed {
 		if !server.Keeps(s.story.Route) {
 			return false
 		}
-		s.server = server
+		s.server, s.resumed = server, false
 	}
 	return true
+}
+
+// othersRefused says whether other sessions were told that the endpoint has refused what
+// this one has sent.
+func (s *session) othersRefused() bool {
+	return s.awaiting && s.reader.refusals.after(s.story.Route.To, s.replied)
 }
 
 // open begins a session. before is the one that the client had until now, if
@@ -123,6 +130,7 @@ func (r *reader) replace(before *session, now time.Duration) (tried []netip.Addr
 		return tried
 	}
 	delete(r.flows, before.got.flow)
+	r.late[before] = struct{}{}
 	r.table.move(&before.entry, left, now)
 	return nil
 }
@@ -254,6 +262,7 @@ func (s *session) end(reason observe.Reason, err error) {
 	if s.reader.flows[s.got.flow] == s {
 		delete(s.reader.flows, s.got.flow)
 	}
+	delete(s.reader.late, s)
 	s.replay = nil
 	s.story.Reason, s.story.Err = reason, err
 	s.server.Closed(s.story)

@@ -22,7 +22,7 @@ type Socket struct {
 	// receives nothing: where no other socket does, the kernel refuses datagrams.
 	// An IPv6 socket that was connected would stay so for what it receives, even
 	// when it is connected to nobody any more.
-	fd      int
+	fd      int // -1 at the end
 	current atomic.Pointer[Server]
 	readers []*reader
 	serving bool
@@ -40,15 +40,22 @@ func (r *Relay) Listen(addr netip.AddrPort, group *Group) (*Socket, error) {
 		unix.Close(fd)
 		return nil, err
 	}
+	return r.newSocket(addr, fd, group, r.Readers()), nil
+}
+
+func (r *Relay) newSocket(addr netip.AddrPort, fd int, group *Group, readers int) *Socket {
 	s := &Socket{relay: r, group: group, addr: addr, fd: fd, filter: func(int) error { return nil }}
-	for _, l := range r.nextLoops() {
-		s.readers = append(s.readers, &reader{loop: l, socket: s, fd: -1, flows: map[flow]*session{}})
+	for _, l := range r.nextLoops(readers) {
+		s.readers = append(s.readers, &reader{loop: l, socket: s, fd: -1, flows: map[flow]*session{}, late: map[*session]struct{}{}})
 	}
-	return s, nil
+	return s
 }
 
 // Addr is the bound address.
 func (s *Socket) Addr() netip.AddrPort { return s.addr }
+
+// Readers is how many files it is read from while it serves, beside its own.
+func (s *Socket) Readers() int { return len(s.readers) }
 
 func (s *Socket) is4() bool { return s.addr.Addr().Is4() }
 
@@ -208,11 +215,12 @@ func (s *Socket) each(apply func(fd int) error) error {
 	return errors.Join(errs...)
 }
 
-// Close gives the address up and ends the sessions.
+// Close gives the address up and ends the sessions. After Release it does nothing.
 func (s *Socket) Close(reason observe.Reason) {
 	s.Refuse()
 	for _, r := range s.readers {
 		r.do(func() { r.endAll(reason) })
 	}
 	unix.Close(s.fd)
+	s.fd = -1
 }

@@ -41,6 +41,7 @@ type Table struct {
 
 	mu     sync.Mutex
 	order  recency
+	mixed  bool                // entries came in that were used before others
 	groups map[*Group]struct{} // those with sessions
 }
 
@@ -160,15 +161,47 @@ func clientPrefix(client netip.Addr) netip.Prefix {
 func (g *Group) tooMany(client netip.Prefix, limit int) *entry {
 	sessions := max(g.limits.Sessions, 1)
 	if c := g.clients[client]; c != nil && c.count() >= max(sessions/2, 1) {
-		return victim(c)
+		return g.table.victim(c)
 	}
 	if g.count() >= sessions {
-		return victim(&g.due, &g.order)
+		return g.table.victim(&g.due, &g.order)
 	}
 	if g.table.order.count() >= limit {
-		return victim(&g.table.order)
+		return g.table.victim(&g.table.order)
 	}
 	return nil
+}
+
+func (t *Table) victim(of ...*recency) *entry {
+	t.sort()
+	return victim(of...)
+}
+
+// resume puts a session into the group that began in another table: in the class it has,
+// last used then. No room is made for it. It has to be in no table.
+func (g *Group) resume(e *entry, client netip.Addr, used time.Duration) {
+	t := g.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.group, e.client = g, clientPrefix(client)
+	t.place(e, used)
+	t.mixed = true
+}
+
+// sort puts all entries in order, once for all that were resumed since.
+func (t *Table) sort() {
+	if !t.mixed {
+		return
+	}
+	t.mixed = false
+	t.order.sort()
+	for g := range t.groups {
+		g.due.moveTo(&g.order)
+		g.order.sort()
+		for _, c := range g.clients {
+			c.sort()
+		}
+	}
 }
 
 func (g *Group) count() int { return g.due.count() + g.order.count() }
@@ -219,6 +252,7 @@ func (t *Table) remove(e *entry) bool {
 func (t *Table) expired(now time.Duration) (list []*entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.sort()
 	for g := range t.groups {
 		for c := range classes {
 			list = g.expired(list, c, now)
@@ -287,7 +321,7 @@ func (t *Table) take(e *entry) {
 		delete(t.groups, g)
 	}
 	if len(t.groups) == 0 {
-		t.order = recency{}
+		t.order, t.mixed = recency{}, false
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
@@ -109,6 +110,8 @@ type Config struct {
 	Version string
 	// Configz is what /configz shows, by kind. May be nil.
 	Configz map[string]any
+	// Settings is what the admin socket tells of configuration. May be nil.
+	Settings []admin.Setting
 }
 
 // LocalPods tells which clients are pods of this node: their traffic to a

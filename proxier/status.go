@@ -126,6 +126,7 @@ func (p *Proxier) views() map[string]admin.View {
 	live := []string{"namespace", "service", "pod", "client", "limit"}
 	return map[string]admin.View{
 		"/v1/status":      {Show: func(url.Values) (any, error) { return p.Status(), nil }},
+		"/v1/config":      {Show: func(url.Values) (any, error) { return append([]admin.Setting{}, p.cfg.Settings...), nil }},
 		"/v1/attention":   {Show: p.onceServing(p.showAttention)},
 		"/v1/services":    {Parameters: names, Show: p.onceServing(p.showServices)},
 		"/v1/traffic":     {Show: p.onceServing(p.showTraffic)},

@@ -302,7 +302,8 @@ func TestStatusWhileEndpointsChange(t *testing.T) {
 
 func TestTheAdminSocket(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "run", "usher.sock")
-	s := newScene(t, onNode1, func(c *Config) { c.AdminSocket, c.Version = socket, "v1" })
+	retries := admin.Setting{Key: "retries", Flag: "retries", Value: 2.0, Origin: admin.OriginFile, As: "retries", File: "usher.yaml", Line: 3}
+	s := newScene(t, onNode1, func(c *Config) { c.AdminSocket, c.Version, c.Settings = socket, "v1", []admin.Setting{retries} })
 	ask := func(path string, q url.Values, into any) error { return admin.Get(t.Context(), socket, path, q, into) }
 
 	var early *admin.Error
@@ -312,6 +313,10 @@ func TestTheAdminSocket(t *testing.T) {
 		}
 		return nil
 	})
+	var settings []admin.Setting
+	if err := ask("/v1/config", nil, &settings); err != nil || len(settings) != 1 || !reflect.DeepEqual(settings[0], retries) {
+		t.Errorf("its settings, which are known from the start, are %+v, %v", settings, err)
+	}
 	a := newBackend(t)
 	s.set(with(service("web", vip), a.addr)...)
 	s.served(vip)

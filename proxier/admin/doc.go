@@ -17,6 +17,7 @@
 // this package as JSON, [] for a list.
 //
 //	GET  /v1/status                                                    Status
+//	GET  /v1/config                                                    []Setting, as in the help of usher run
 //	GET  /v1/attention                                                 []Attention, the worst first
 //	GET  /v1/services     namespace service                            []Service
 //	GET  /v1/endpoints    namespace service                            []ServicePort

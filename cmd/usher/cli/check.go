@@ -38,10 +38,9 @@ meant.`,
 		Args: noArgs,
 	}
 	o := newOptions(own)
-	o.groups = append([]flagGroup{newGroup("How it is told", func(f *pflag.FlagSet) {
+	o.addBeside(cmd, func(f *pflag.FlagSet) {
 		f.StringVarP(&output, "output", "o", "text", "text or json")
-	})}, o.groups...)
-	o.addTo(cmd)
+	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		print, known := checkFormats[output]
 		if !known {

@@ -69,6 +69,8 @@ func TestCompletion(t *testing.T) {
 		"trace @ --to-service a":             "api app",
 		"top --once -o j":                    "json",
 		"status -o :":                        "table json yaml",
+		"config show -o y":                   "yaml",
+		"config validate -o j":               "json",
 		"completion z":                       "zsh",
 	} {
 		if args == "get :" {
@@ -144,7 +146,8 @@ func TestPluginOfKubectl(t *testing.T) {
 // Every reading command has a long help with an example.
 func TestReadingCommandsHaveExamples(t *testing.T) {
 	for _, path := range []string{"get", "get services", "get endpoints", "get connections", "get sessions", "get listeners", "get rules",
-		"describe service", "describe connection", "observe", "top", "status", "rules print", "rules diff", "rules repair"} {
+		"describe service", "describe connection", "observe", "top", "status", "rules print", "rules diff", "rules repair",
+		"config validate", "config show"} {
 		cmd, _, err := newRoot(nil).Find(strings.Fields(path))
 		if err != nil || cmd.CommandPath() != "usher "+path || len(cmd.Long) < 80 || !strings.Contains(cmd.Example, "  usher ") {
 			t.Errorf("%s: %v, %q", path, err, cmd.Example)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -27,7 +26,8 @@ func newConfigLint(own Policies) *cobra.Command {
 wrong with Services, EndpointSlices, Endpoints and Nodes, and with the annotations
 usher-proxy.io/ of Services. Objects of other kinds are passed over, and a Service
 without clusterIP is good: an API server allocates one. In a file of the kind
-UsherConfiguration or KubeProxyConfiguration it tells what usher run --config would.
+UsherConfiguration or KubeProxyConfiguration it tells the errors that usher config
+validate finds.
 - is the standard input.
 
 Each line is FILE:LINE, the object, and what is wrong. The exit code is 0 if nothing
@@ -106,11 +106,7 @@ func (l *lint) readPath(path string) ([]source.File, []source.Finding) {
 	if path != "-" {
 		return source.ReadFiles(path)
 	}
-	const most = 32 << 20 // as large as a file may be
-	content, err := io.ReadAll(io.LimitReader(l.in, most+1))
-	if err == nil && len(content) > most {
-		err = fmt.Errorf("is larger than %d MiB", most>>20)
-	}
+	content, err := readAtMost(l.in, 32<<20) // as large as a file may be
 	if err != nil {
 		return nil, []source.Finding{{File: stdin, Message: err.Error()}}
 	}
@@ -126,38 +122,19 @@ func isConfig(content []byte) bool {
 	return is.Kind == usherKind || is.Kind == kubeProxyKind
 }
 
-// config tells what usher run says of a configuration file.
+// config tells the errors that usher config validate finds in a configuration file.
 func (l *lint) config(f source.File) {
 	o := newOptions(l.own)
 	o.addTo(&cobra.Command{})
 	o.file.path, o.file.content = f.Name, f.Content
-	_, err := o.config()
-	for _, err := range singly(err) {
-		text := strings.ReplaceAll(err.Error(), "\n", " ")
-		if !strings.HasPrefix(text, f.Name) { // about settings together
-			text = f.Name + ": " + text
+	for _, found := range o.judge() {
+		if found.Level == levelError {
+			if found.File == "" { // about settings together
+				found.File = f.Name
+			}
+			l.tell(found.String())
 		}
-		l.tell(text)
 	}
-}
-
-// singly takes errors that were joined apart.
-func singly(err error) (all []error) {
-	var usage usageError
-	if errors.As(err, &usage) {
-		err = usage.error
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		if err == nil {
-			return nil
-		}
-		return []error{err}
-	}
-	for _, one := range joined.Unwrap() {
-		all = append(all, singly(one)...)
-	}
-	return all
 }
 
 // service judges the annotations of a Service.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
+	"syscall"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -42,45 +44,67 @@ const (
 	kubeProxyKind  = "KubeProxyConfiguration"
 )
 
-// read takes the settings of the file.
+// read takes the settings of the file. Its error says that there are none; what is
+// wrong with some of them is noted, beside all others.
 func (c *fileOptions) read(s *settings) (err error) {
 	if c.content == nil {
 		if c.content, err = readConfig(c.path); err != nil {
-			return fmt.Errorf("--config=%s: %w", c.path, err)
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: be root, or who may read it", err)
+			}
+			return fileError{place{file: c.path}, err.Error()}
 		}
 	}
-	root, err := parseConfig(c.content)
+	root, err := parseConfig(c.path, c.content)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.path, err)
+		return err
 	}
 	version, kind := scalarOf(root, "apiVersion"), scalarOf(root, "kind")
 	var all []setting
+	at := place{file: c.path, line: root.Line}
 	switch {
 	case version == usherVersion && kind == usherKind:
 		all, err = usherSettings(c.path, root, s)
 	case version == kubeProxyGroup+"/v1alpha1" && kind == kubeProxyKind:
 		all, err = kubeProxySettings(c.path, root, c.content, s)
 	case kind == "ConfigMap":
-		return fmt.Errorf("%s: this is a ConfigMap: give the file that is in its data", c.path)
+		return at.wrong("this is a ConfigMap: give the file that is in its data")
 	default:
-		return fmt.Errorf("%s: apiVersion %q, kind %q: want %s %s, or %s/v1alpha1 %s",
-			c.path, version, kind, usherVersion, usherKind, kubeProxyGroup, kubeProxyKind)
+		return at.wrong("apiVersion %q, kind %q: want %s %s, or %s/v1alpha1 %s",
+			version, kind, usherVersion, usherKind, kubeProxyGroup, kubeProxyKind)
 	}
-	return errors.Join(err, s.apply(all))
+	s.faults = append(s.faults, err, s.apply(all))
+	return nil
 }
 
+// readConfig reads a configuration file. It has to be a regular one, as it is read again
+// to see whether it has changed.
 func readConfig(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe may have no writer
 	if err != nil {
 		return nil, withoutPath(err)
 	}
 	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
 		return nil, withoutPath(err)
+	case info.IsDir():
+		return nil, errors.New("is a directory: give the file in it")
+	case !info.Mode().IsRegular():
+		return nil, errors.New("is no regular file: write the settings to one")
 	}
-	if len(content) > maxConfigBytes {
-		return nil, fmt.Errorf("larger than %d MiB: no configuration file", maxConfigBytes>>20)
+	return readAtMost(f, maxConfigBytes)
+}
+
+// readAtMost reads everything, which must be no more than so many bytes.
+func readAtMost(r io.Reader, most int64) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(r, most+1))
+	switch {
+	case err != nil:
+		return nil, withoutPath(err)
+	case int64(len(content)) > most:
+		return nil, fmt.Errorf("is larger than %d MiB", most>>20)
 	}
 	return content, nil
 }
@@ -95,7 +119,10 @@ func withoutPath(err error) error {
 }
 
 // parseConfig returns the mapping that is the file's only document.
-func parseConfig(content []byte) (*yaml.Node, error) {
+func parseConfig(file string, content []byte) (*yaml.Node, error) {
+	if err := checkText(file, content); err != nil {
+		return nil, err
+	}
 	var root *yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	for {
@@ -105,23 +132,23 @@ func parseConfig(content []byte) (*yaml.Node, error) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, syntaxError(file, content, err)
 		}
 		if isEmpty(&doc) {
 			continue
 		}
 		if root != nil {
-			return nil, fmt.Errorf("line %d: a second document: want one", doc.Line)
+			return nil, place{file: file, line: doc.Line}.wrong("a second document: want one")
 		}
 		root = doc.Content[0]
 	}
 	switch {
 	case root == nil:
-		return nil, errors.New("it is empty")
+		return nil, place{file: file}.wrong("it is empty: want apiVersion: %s, kind: %s, and settings; usher run --write-config-to=- prints all", usherVersion, usherKind)
 	case root.Kind != yaml.MappingNode:
-		return nil, fmt.Errorf("line %d: want keys with values", root.Line)
+		return nil, place{file: file, line: root.Line}.wrong("want keys with values")
 	}
-	return root, checkPlain(root)
+	return root, checkPlain(file, root)
 }
 
 func isEmpty(doc *yaml.Node) bool {
@@ -129,16 +156,20 @@ func isEmpty(doc *yaml.Node) bool {
 }
 
 // checkPlain refuses aliases, with which a few lines can stand for a tree of any
-// size, and keys that are no text.
-func checkPlain(n *yaml.Node) error {
-	if n.Kind == yaml.AliasNode {
-		return fmt.Errorf("line %d: aliases (*name) are not supported: write it out", n.Line)
+// size, tags, which no value has a use for, and keys that are no text.
+func checkPlain(file string, n *yaml.Node) error {
+	at := place{file: file, line: n.Line}
+	switch {
+	case n.Kind == yaml.AliasNode:
+		return at.wrong("aliases (*name) are not supported: write it out")
+	case n.Style&yaml.TaggedStyle != 0:
+		return at.wrong("tags (%s) are not supported: leave it out", n.Tag)
 	}
 	for i, child := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 && child.Kind != yaml.ScalarNode {
-			return fmt.Errorf("line %d: want a word as a key", child.Line)
+			return place{file: file, line: child.Line}.wrong("want a word as a key")
 		}
-		if err := checkPlain(child); err != nil {
+		if err := checkPlain(file, child); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,7 +130,27 @@ func TestConfigurationFilesThatCannotBeMeant(t *testing.T) {
 		"hidden flag":              {header + "proxyMode: ipvs\n", `FILE:3: unknown key "proxyMode"`},
 		"about the file":           {header + "config: a\n", `FILE:3: unknown key "config"`},
 		"help":                     {header + "help: true\n", `FILE:3: unknown key "help"`},
-		"two faults":               {header + "a: 1\nretries: 9x\n", "FILE:4: retries=9x: want a number"},
+		"tab":                      {header + "nodeName: a\nretryOn:\n\t- refused\n", "FILE:5: a tab is no indentation: use spaces"},
+		"tab at the begin":         {header + "\tretries: 1\n", "FILE:3: a tab is no indentation: use spaces"},
+		"CRLF":                     {"apiVersion: usher-proxy.io/v1alpha1\r\nkind: UsherConfiguration\r\nretrys: 3\r\n", `FILE:3: unknown key "retrys"`},
+		"BOM":                      {"\ufeff" + header + "retrys: 3\n", `FILE:3: unknown key "retrys"`},
+		"UTF-16":                   {"\xff\xfea\x00", "FILE:1: this is UTF-16: save it as UTF-8"},
+		"no text":                  {header + "nodeName: \"\xc3\"\n", "FILE:3: byte 0xc3 is no text: want YAML in UTF-8"},
+		"NUL":                      {header + "\x00", "FILE:3: byte 0x00 is no text"},
+		"no colon":                 {header + "retries 3\n", "FILE:3: no YAML: could not find expected ':': want KEY: VALUE"},
+		"indented":                 {header + "nodeName: a\n  retries: 3\n", "FILE:4: no YAML: mapping values are not allowed in this context: want KEY: VALUE"},
+		"open quotes":              {header + "nodeName: 'a\nretries: 3\n", "FILE:3: no YAML: found unexpected end of stream: close the quotes"},
+		"at sign":                  {header + "nodeName: @a\n", "FILE:3: no YAML: found character that cannot start any token: put the text in quotes"},
+		"deep":                     {header + "a: " + strings.Repeat("[", 20000), "FILE:3: no YAML: exceeded max depth"},
+		"tag":                      {header + "nodeName: !!binary YQ==\n", "FILE:3: tags (!!binary) are not supported: leave it out"},
+		"merge":                    {header + "<<: {retries: 3}\n", `FILE:3: unknown key "<<"`},
+		"negative":                 {header + "maxConnections: -1\n", "FILE:3: maxConnections=-1: want 0 to"},
+		"negative duration":        {header + "syncPeriod: -5s\n", "FILE:3: syncPeriod=-5s: want 1s to 1h0m0s"},
+		"no whole number":          {header + "retries: 1.5\n", "FILE:3: retries=1.5: want a whole number"},
+		"number out of range":      {header + "ringSize: 99999999999999999999\n", "FILE:3: ringSize=99999999999999999999: want a whole number"},
+		"longer than another":      {header + "connectTimeout: 20s\n", "FILE:3: connectTimeout=20s: want at most total-connect-timeout, which is 10s"},
+		"credentials":              {header + "master: https://me:secret@10.0.0.1\n", "FILE:3: master: want an address without credentials"},
+		"two faults":               {header + "a: 1\nretries: 9x\n", "FILE:4: retries=9x: want a whole number"},
 		"bad bool":                 {header + "profiling: perhaps\n", "FILE:3: profiling=perhaps: want true or false"},
 		"bad duration":             {header + "syncPeriod: 30\n", "FILE:3: syncPeriod=30: want a duration, as in 30s"},
 		"out of bounds":            {header + "retries: 9\n", "FILE:3: retries=9: want 0 to 8"},
@@ -139,17 +160,17 @@ func TestConfigurationFilesThatCannotBeMeant(t *testing.T) {
 		"list of lists":            {header + "nodeIp: [[a]]\n", "FILE:3: nodeIp: want a value, or a list of values"},
 		"no value":                 {header + "nodeName:\n", "FILE:3: nodeName: there is no value; leave the key out"},
 		"twice":                    {header + "retries: 1\nretries: 2\n", "FILE:4: retries: given before, in line 3"},
-		"alias":                    {header + "nodeName: &a b\nmaster: *a\n", "line 4: aliases (*name) are not supported"},
-		"no mapping":               {"- a\n", "FILE: line 1: want keys with values"},
-		"empty":                    {"# nothing\n", "FILE: it is empty"},
-		"no YAML":                  {header + "a: [\n", "FILE: yaml: "},
-		"key is a list":            {header + "[a]: b\n", "line 3: want a word as a key"},
-		"two documents":            {header + "---\n" + header, "FILE: line 3: a second document: want one"},
-		"wrong kind":               {"apiVersion: v1\nkind: Pod\n", `FILE: apiVersion "v1", kind "Pod": want usher-proxy.io/v1alpha1 UsherConfiguration, or kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration`},
-		"other version":            {"apiVersion: usher-proxy.io/v1\nkind: UsherConfiguration\n", `FILE: apiVersion "usher-proxy.io/v1"`},
-		"no kind":                  {"retries: 3\n", `FILE: apiVersion "", kind ""`},
-		"the ConfigMap around it":  {"apiVersion: v1\nkind: ConfigMap\ndata: {}\n", "FILE: this is a ConfigMap: give the file that is in its data"},
-		"too large":                {"#" + strings.Repeat(" ", maxConfigBytes), "larger than 1 MiB"},
+		"alias":                    {header + "nodeName: &a b\nmaster: *a\n", "FILE:4: aliases (*name) are not supported"},
+		"no mapping":               {"- a\n", "FILE:1: want keys with values"},
+		"empty":                    {"# nothing\n", "FILE: it is empty: want apiVersion: usher-proxy.io/v1alpha1, kind: UsherConfiguration, and settings"},
+		"no YAML":                  {header + "a: [\n", "FILE:3: no YAML: did not find expected node content: see that brackets"},
+		"key is a list":            {header + "[a]: b\n", "FILE:3: want a word as a key"},
+		"two documents":            {header + "---\n" + header, "FILE:3: a second document: want one"},
+		"wrong kind":               {"apiVersion: v1\nkind: Pod\n", `FILE:1: apiVersion "v1", kind "Pod": want usher-proxy.io/v1alpha1 UsherConfiguration, or kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration`},
+		"other version":            {"apiVersion: usher-proxy.io/v1\nkind: UsherConfiguration\n", `FILE:1: apiVersion "usher-proxy.io/v1"`},
+		"no kind":                  {"retries: 3\n", `FILE:1: apiVersion "", kind ""`},
+		"the ConfigMap around it":  {"apiVersion: v1\nkind: ConfigMap\ndata: {}\n", "FILE:1: this is a ConfigMap: give the file that is in its data"},
+		"too large":                {"#" + strings.Repeat(" ", maxConfigBytes), "FILE: is larger than 1 MiB"},
 		"manifests and kubeconfig": {header + "manifests: [a]\nkubeconfig: b\n", "FILE:3: manifests takes the place of an API server"},
 		"words of annotations":     {header + "hedge: 1ms\nretryOn: [refused, never]\n", "FILE:4: retryOn=refused,never: want a list of refused"},
 		"contradiction across":     {header + "capture: bind\nmark: 0x1\npreserveSource: sometimes\n", "FILE:5: preserveSource=sometimes: want auto or never"},
@@ -164,9 +185,15 @@ func TestConfigurationFilesThatCannotBeMeant(t *testing.T) {
 }
 
 func TestConfigurationFileThatCannotBeRead(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe") // of which nobody holds the other end
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]string{
-		"/nowhere/usher.yaml": "--config=/nowhere/usher.yaml: no such file or directory",
-		t.TempDir():           "is a directory",
+		"/nowhere/usher.yaml": "/nowhere/usher.yaml: no such file or directory",
+		t.TempDir():           "is a directory: give the file in it",
+		"/dev/zero":           "/dev/zero: is no regular file",
+		pipe:                  pipe + ": is no regular file",
 	} {
 		if _, _, err := configured("--config=" + path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: want an error with %q, got %v", path, want, err)
@@ -225,7 +252,7 @@ func FuzzConfigurationFile(f *testing.F) {
 	}
 	for _, seed := range []string{
 		string(kubeadm), header + "retries: 1\nnodeIp: [a]\n", header + "? [a]\n: b\n", kubeProxyHeader + "conntrack: {min: 0x1}\n",
-		header + "a: &a [*a]\n", "{\"apiVersion\": 1}", "---\n---\n", "\xff", header + "retries: []\n", kubeProxyHeader + "mode: [a]\n",
+		header + "a: &a [*a]\n", header + "\tretries: 1\n", header + "connectTimeout: 20s\n", kubeProxyHeader + "conntrack: {min: [a], a.b: 1}\n", kubeProxyHeader + "mode: a\nmode: b\n", "{\"apiVersion\": 1}", "---\n---\n", "\xff", header + "retries: []\n", kubeProxyHeader + "mode: [a]\n",
 	} {
 		f.Add(seed)
 	}
@@ -235,6 +262,9 @@ func FuzzConfigurationFile(f *testing.F) {
 		_, _, err := configured("--config=" + file)
 		if err != nil && !strings.Contains(err.Error(), file) {
 			t.Errorf("an error that does not name the file: %v", err)
+		}
+		if found := judged(t, "--config="+file); (errorsIn(found) > 0) != (err != nil) {
+			t.Errorf("usher run: %v, usher config validate: %+v", err, found)
 		}
 	})
 }

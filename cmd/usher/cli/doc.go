@@ -7,7 +7,8 @@
 // Read main.go first. Then the verbs are of three sorts:
 //
 //   - what runs here: run.go, check.go, config*.go, cleanup.go and demo.go. options.go and
-//     options_*.go are the flags of usher run, settings.go and *config.go what else sets them;
+//     options_*.go are the flags of usher run, settings.go, configfile.go and *config.go what else sets them,
+//     origin.go who has, and finding.go what is wrong;
 //   - what asks the usher of this node, by its admin socket: get.go with get_*.go (one file a
 //     kind), describe*.go, status.go, observe*.go, top*.go, explain.go, rules.go and ui.go, and
 //     probe.go, which also connects;

@@ -39,6 +39,20 @@ func (s *settings) addTo(cmd *cobra.Command) {
 	})
 }
 
+// notOfRun is the annotation of a flag that usher run does not have.
+const notOfRun = "not of usher run"
+
+// addBeside defines the flags on a command that judges what usher run would do, after
+// some that it has itself.
+func (s *settings) addBeside(cmd *cobra.Command, define func(*pflag.FlagSet)) {
+	own := newGroup("How it is told", define)
+	own.flags.VisitAll(func(f *pflag.Flag) { f.Annotations = map[string][]string{notOfRun: {}} })
+	s.groups = append([]flagGroup{own}, s.groups...)
+	s.addTo(cmd)
+	write := s.flags.Lookup("write-config-to")
+	write.Value, write.Hidden = refusal("it is for usher run"), true
+}
+
 // aliasOf is the annotation of a flag that is another name of the one which it
 // names.
 const aliasOf = "alias of"

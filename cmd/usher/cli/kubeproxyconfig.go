@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"iter"
 	"strconv"
 	"strings"
@@ -59,18 +58,16 @@ var kubeProxyFields = map[string]struct {
 // does, it tolerates unknown fields with a warning, and no values of the wrong
 // type. What has no meaning here is kept to be named.
 func kubeProxySettings(path string, root *yaml.Node, content []byte, s *settings) (all []setting, err error) {
-	var typed v1alpha1.KubeProxyConfiguration
-	if strict := sigsyaml.UnmarshalStrict(content, &typed); strict != nil {
-		if err := sigsyaml.Unmarshal(content, &typed); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		s.remark(logrus.WarnLevel, "%s is read all the same: %s", path, strings.ReplaceAll(strict.Error(), "\n", " "))
+	var misfit map[string]bool
+	if strict := sigsyaml.UnmarshalStrict(content, &v1alpha1.KubeProxyConfiguration{}); strict != nil {
+		misfit, err = s.misfits(path, root, strict, sigsyaml.Unmarshal(content, &v1alpha1.KubeProxyConfiguration{}))
 	}
 	section := "iptables"
-	if typed.Mode == "ipvs" || typed.Mode == "nftables" {
-		section = string(typed.Mode)
+	if mode := scalarOf(root, "mode"); mode == "ipvs" || mode == "nftables" {
+		section = mode
 	}
 	for field, node := range leaves("", root) {
+		at := place{path, node.Line, field}
 		name := field
 		if rest, ok := strings.CutPrefix(field, section+"."); ok {
 			name = "mode." + rest
@@ -78,19 +75,16 @@ func kubeProxySettings(path string, root *yaml.Node, content []byte, s *settings
 		meaning, known := kubeProxyFields[name]
 		values, list, ok := texts(node)
 		switch {
-		case isZero(node) && !meaning.zero, field == "apiVersion", field == "kind": // as good as absent
+		case misfit[field], isZero(node) && !meaning.zero, field == "apiVersion", field == "kind": // as good as absent
 		case !known || !ok:
-			s.without = append(s.without, field)
-		case field == "detectLocalMode" && typed.DetectLocalMode == "ClusterCIDR" && typed.ClusterCIDR == "" && s.spoken("cluster-cidr") == nil:
-			s.remark(logrus.WarnLevel, "%s:%d: detectLocalMode ClusterCIDR without a clusterCIDR tells nothing: pods of this node are found by NodeCIDR", path, node.Line)
+			s.without = append(s.without, withoutMeaning{field, at})
+		case field == "detectLocalMode" && node.Value == "ClusterCIDR" && scalarOf(root, "clusterCIDR") == "" && s.spoken("cluster-cidr") == nil:
+			s.remarks = append(s.remarks, remark{logrus.WarnLevel, fileError{at, "detectLocalMode ClusterCIDR without a clusterCIDR tells nothing: pods of this node are found by NodeCIDR"}})
 		default:
-			all = append(all, setting{
-				flag: meaning.flag, values: values, list: list,
-				place: fmt.Sprintf("%s:%d: %s", path, node.Line, field),
-			})
+			all = append(all, setting{flag: meaning.flag, values: values, list: list, place: at})
 		}
 	}
-	return all, nil
+	return all, err
 }
 
 // leaves are the fields of a tree that hold no further fields, by their paths.

@@ -119,17 +119,17 @@ logging: {vmodule: [{filePattern: a, verbosity: 1}]}
 		t.Error("what is known was not read")
 	}
 	got := told(o)
-	if len(got) != 2 || got[0] != "these settings of kube-proxy have no meaning here: featureGates.A, udpIdleTimeout, winkernel.networkName, logging.vmodule" ||
-		!strings.Contains(got[1], `unknown field "udpIdleTimeout"`) {
+	if len(got) != 2 || got[0] != "these settings of kube-proxy have no meaning here: featureGates.A, winkernel.networkName, logging.vmodule" ||
+		!strings.Contains(got[1], file+":4: udpIdleTimeout: unknown field") {
 		t.Errorf("told %q", got)
 	}
 }
 
 func TestKubeProxyConfigurationsThatCannotBeMeant(t *testing.T) {
 	for content, want := range map[string]string{
-		"conntrack: {maxPerCore: many}":          "FILE: ",
-		"conntrack: 7":                           "FILE: ",
-		"iptables: {syncPeriod: soon}":           "FILE: ",
+		"conntrack: {maxPerCore: many}":          "FILE:3: conntrack.maxPerCore: want a whole number",
+		"conntrack: 7":                           "FILE:3: conntrack: want keys with values",
+		"iptables: {syncPeriod: soon}":           "FILE:3: iptables.syncPeriod: want a duration, as in 30s",
 		"oomScoreAdj: 5000":                      "FILE:3: oomScoreAdj=5000: want -1000 to 1000",
 		"conntrack:\n  maxPerCore: 1\n  min: -1": "FILE:5: conntrack.min=-1: want 0 to",
 		"clusterCIDR: pods\n":                    "FILE:3: clusterCIDR=pods: want CIDRs",

@@ -44,7 +44,7 @@ type chapter struct {
 }
 
 func newOptions(own Policies) *options {
-	o := &options{settings: &settings{places: map[string]string{}}}
+	o := &options{settings: &settings{places: map[string]place{}, overruled: map[string]place{}, implied: map[string]string{}}}
 	o.endpoints.own = own
 	for _, c := range o.chapters() {
 		o.groups = append(o.groups, newGroup(c.title, c.subject.define))
@@ -75,17 +75,20 @@ func (o *options) chapters() []chapter {
 }
 
 // config reads the configuration file, if there is one, checks everything and
-// turns it into values. Its errors are all of the user's making.
+// turns it into values. Its error, all of the user's making, is everything that is
+// wrong, in the order of the file.
 func (o *options) config() (cfg proxier.Config, err error) {
 	if err := o.complete(); err != nil {
 		return cfg, usageError{err}
 	}
+	faults := o.faults
 	for _, c := range o.chapters() {
-		err = errors.Join(err, c.subject.configure(o, &cfg))
+		faults = append(faults, c.subject.configure(o, &cfg))
 	}
-	if err != nil {
+	if err := errors.Join(inOrder(errors.Join(faults...))...); err != nil {
 		return cfg, usageError{err}
 	}
+	o.remarkIdle()
 	return cfg, nil
 }
 

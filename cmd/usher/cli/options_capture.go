@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -46,10 +47,11 @@ func (c *captureOptions) configure(o *options, cfg *proxier.Config) (err error) 
 	}
 	cfg.Capture, cfg.AnnounceVIPs, cfg.AnyIP = c.capture, c.announce, c.anyIP
 	if cfg.ProxyPortRange, err = proxier.ParsePortRange(c.portRange); err != nil {
-		return fmt.Errorf("%s: %w", o.label("proxy-port-range"), err)
+		err = o.about("proxy-port-range", ": %v", err)
 	}
-	cfg.Mark, err = o.parseMark("mark", c.mark)
-	return err
+	mark, fault := o.parseMark("mark", c.mark)
+	cfg.Mark = mark
+	return errors.Join(err, fault)
 }
 
 func (s *settings) parseMark(name, text string) (iptables.Mark, error) {

@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
 	"github.com/usher-proxy/usher/iptables"
@@ -36,10 +36,7 @@ func (c *clientOptions) define(f *pflag.FlagSet) {
 }
 
 func (c *clientOptions) configure(o *options, cfg *proxier.Config) error {
-	if err := c.source(o, cfg); err != nil {
-		return err
-	}
-	return c.localPods(o, &cfg.LocalPods)
+	return errors.Join(c.source(o, cfg), c.localPods(o, &cfg.LocalPods))
 }
 
 func (c *clientOptions) source(o *options, cfg *proxier.Config) error {
@@ -87,7 +84,7 @@ func (c *clientOptions) localPods(o *options, pods *proxier.LocalPods) (err erro
 	}
 	for _, name := range []string{"cluster-cidr", "pod-bridge-interface", "pod-interface-name-prefix"} {
 		if has[name] && name != need {
-			o.remark(logrus.InfoLevel, "%s is not used: pods of this node are found by --detect-local-mode=%s", o.label(name), c.mode)
+			o.notUsed(name, "pods of this node are found by --detect-local-mode=%s", c.mode)
 		}
 	}
 	pods.Mode = c.mode

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -31,15 +32,13 @@ func (e *endingOptions) define(f *pflag.FlagSet) {
 
 func (e *endingOptions) configure(o *options, cfg *proxier.Config) error {
 	cfg.Service.Relay.HalfClose = e.halfClose
-	if err := o.between(bounds{"half-close-timeout", e.halfClose, time.Second, 24 * time.Hour}); err != nil {
-		return err
-	}
-	return o.asAnnotated(cfg,
+	err := o.between(bounds{"half-close-timeout", e.halfClose, time.Second, 24 * time.Hour})
+	return errors.Join(err, o.asAnnotated(cfg,
 		said{"idle-timeout", "idle-timeout", e.idle},
 		said{"max-connection-duration", "max-connection-duration", e.duration},
 		said{"tcp-keepalive", "tcp-keepalive", e.keepAlive},
 		said{"tcp-user-timeout", "tcp-user-timeout", e.userTimeout},
 		said{"endpoint-drain-timeout", "drain-timeout", e.drain},
 		said{"on-endpoint-unready", "on-endpoint-unready", e.unready},
-	)
+	))
 }

@@ -45,8 +45,9 @@ func (e *endpointOptions) define(f *pflag.FlagSet) {
 func (e *endpointOptions) configure(o *options, cfg *proxier.Config) error {
 	cfg.Service = annotation.Defaults()
 	cfg.Policies = e.own
+	var unknown error
 	if !slices.Contains(e.own.names(), e.balancer) {
-		return o.fault("balancer", e.balancer, "want one of %s", strings.Join(e.own.names(), ", "))
+		unknown = o.fault("balancer", e.balancer, "want one of %s", strings.Join(e.own.names(), ", "))
 	}
 	cfg.Service.Balancer = e.balancer
 	err := o.asAnnotated(cfg,
@@ -58,10 +59,15 @@ func (e *endpointOptions) configure(o *options, cfg *proxier.Config) error {
 		said{"hedge", "hedge", e.hedge},
 	)
 	cfg.Service.Retry.Timeout, cfg.Service.Retry.Total = e.connect, e.total
-	return errors.Join(err, o.between(
-		bounds{"connect-timeout", e.connect, 50 * time.Millisecond, time.Minute},
-		bounds{"total-connect-timeout", e.total, e.connect, 10 * time.Minute},
-	))
+	return errors.Join(unknown, err, e.timeouts(o))
+}
+
+func (e *endpointOptions) timeouts(o *options) error {
+	err := o.between(bounds{"connect-timeout", e.connect, 50 * time.Millisecond, time.Minute})
+	if err == nil && e.connect > e.total && !o.given("total-connect-timeout") {
+		return o.fault("connect-timeout", e.connect.String(), "want at most total-connect-timeout, which is %s", e.total)
+	}
+	return errors.Join(err, o.between(bounds{"total-connect-timeout", e.total, e.connect, 10 * time.Minute}))
 }
 
 // said is the value of a flag that says for all Services what an annotation says
@@ -86,12 +92,13 @@ type bounds struct {
 	min, max time.Duration
 }
 
-// between returns an error about the first duration that is out of bounds.
-func (s *settings) between(all ...bounds) error {
+// between returns an error about every duration that is out of bounds, but for bounds
+// that another fault has made impossible.
+func (s *settings) between(all ...bounds) (err error) {
 	for _, b := range all {
-		if b.value < b.min || b.value > b.max {
-			return s.fault(b.flag, b.value.String(), "want %s to %s", b.min, b.max)
+		if b.min <= b.max && (b.value < b.min || b.value > b.max) {
+			err = errors.Join(err, s.fault(b.flag, b.value.String(), "want %s to %s", b.min, b.max))
 		}
 	}
-	return nil
+	return err
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 
@@ -25,11 +26,8 @@ func (fe *frontendOptions) define(f *pflag.FlagSet) {
 }
 
 func (fe *frontendOptions) configure(o *options, cfg *proxier.Config) (err error) {
-	if err := fe.nodePorts(o, &cfg.NodePortAddresses); err != nil {
-		return err
-	}
 	cfg.AllowExternalIPs, err = o.prefixes("allow-external-ips", fe.allowExternalIPs)
-	return err
+	return errors.Join(fe.nodePorts(o, &cfg.NodePortAddresses), err)
 }
 
 func (fe *frontendOptions) nodePorts(o *options, n *proxier.NodePortAddresses) error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -32,8 +33,9 @@ func (k *kernelOptions) define(f *pflag.FlagSet) {
 }
 
 func (k *kernelOptions) configure(o *options, _ *proxier.Config) error {
+	var errs []error
 	if k.oomScoreAdj < -1000 || k.oomScoreAdj > 1000 {
-		return o.fault("oom-score-adj", fmt.Sprint(k.oomScoreAdj), "want -1000 to 1000")
+		errs = append(errs, o.fault("oom-score-adj", fmt.Sprint(k.oomScoreAdj), "want -1000 to 1000"))
 	}
 	c := &k.conntrack
 	for _, n := range []struct {
@@ -41,7 +43,7 @@ func (k *kernelOptions) configure(o *options, _ *proxier.Config) error {
 		value int
 	}{{"conntrack-max-per-core", c.MaxPerCore}, {"conntrack-min", c.Min}} {
 		if n.value < 0 || n.value > math.MaxInt32 {
-			return o.fault(n.flag, fmt.Sprint(n.value), "want 0 to %d", math.MaxInt32)
+			errs = append(errs, o.fault(n.flag, fmt.Sprint(n.value), "want 0 to %d", math.MaxInt32))
 		}
 	}
 	for _, d := range []struct {
@@ -54,10 +56,10 @@ func (k *kernelOptions) configure(o *options, _ *proxier.Config) error {
 		{"conntrack-udp-timeout-stream", c.UDPStream},
 	} {
 		if d.value < 0 || d.value%time.Second != 0 || d.value > math.MaxInt32*time.Second {
-			return o.fault(d.flag, d.value.String(), "want whole seconds, or 0 to leave the kernel's value")
+			errs = append(errs, o.fault(d.flag, d.value.String(), "want whole seconds, or 0 to leave the kernel's value"))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // apply asks the kernel.

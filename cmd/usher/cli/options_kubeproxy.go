@@ -69,14 +69,15 @@ func optional(f *pflag.Flag, isBool bool) {
 func (k *kubeProxyOptions) complete(o *options) error {
 	for _, m := range meaningless {
 		if f := o.spoken(m.name); f != nil {
-			o.without = append(o.without, "--"+f.Name)
+			o.without = append(o.without, withoutMeaning{name: "--" + f.Name})
 		}
 	}
 	if k.mode != "" && k.mode != "userspace" {
-		o.without = append(o.without, o.label("proxy-mode")+"="+k.mode)
+		o.without = append(o.without, withoutMeaning{o.label("proxy-mode") + "=" + k.mode, o.places["proxy-mode"]})
 	}
 	if k.mode == "nftables" && !o.given("nodeport-addresses") {
-		o.remark(logrus.InfoLevel, "serving NodePorts on the primary addresses only, as kube-proxy's mode nftables does; --nodeport-addresses=all changes that")
+		o.remarks = append(o.remarks, remark{logrus.InfoLevel, o.about("proxy-mode", "=nftables: serving NodePorts on the primary addresses only, as kube-proxy does then; --nodeport-addresses=all changes that")})
+		o.implied["nodeport-addresses"] = o.label("proxy-mode") + "=" + k.mode
 		return o.flags.Lookup("nodeport-addresses").Value.Set("primary")
 	}
 	return nil

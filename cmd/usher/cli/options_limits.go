@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -29,21 +30,22 @@ func (l *limitOptions) define(f *pflag.FlagSet) {
 
 func (l *limitOptions) configure(o *options, cfg *proxier.Config) error {
 	const most = 1_000_000
+	var errs []error
 	if l.all < 0 || l.all > most {
-		return o.fault("max-connections", fmt.Sprint(l.all), "want 0 to %d", most)
+		errs = append(errs, o.fault("max-connections", fmt.Sprint(l.all), "want 0 to %d", most))
 	}
 	cfg.MaxConnections = l.all
 	for _, name := range l.ignore {
 		if !slices.ContainsFunc(annotation.Docs(), func(d annotation.Doc) bool { return d.Name == name }) {
-			return o.fault("ignore-annotations", name, "there is no annotation %s%s", annotation.Prefix, name)
+			errs = append(errs, o.fault("ignore-annotations", name, "there is no annotation %s%s", annotation.Prefix, name))
 		}
 	}
 	cfg.IgnoreAnnotations = l.ignore
-	return o.asAnnotated(cfg,
+	return errors.Join(errors.Join(errs...), o.asAnnotated(cfg,
 		said{"max-connections-per-service", "max-connections", fmt.Sprint(l.perService)},
 		said{"max-connections-per-endpoint", "max-connections-per-endpoint", fmt.Sprint(l.perEndpoint)},
 		said{"max-connections-per-client", "max-connections-per-client", fmt.Sprint(l.perClient)},
 		said{"connection-rate", "connection-rate", l.rate},
 		said{"on-limit", "on-limit", l.onLimit},
-	)
+	))
 }

@@ -83,27 +83,27 @@ func (s *seenOptions) complete(o *options) error {
 }
 
 func (s *seenOptions) configure(o *options, cfg *proxier.Config) error {
+	var errs []error
 	if _, err := logrus.ParseLevel(s.logLevel); err != nil {
-		return o.fault("log-level", s.logLevel, "want error, warning, info, debug or trace")
+		errs = append(errs, o.fault("log-level", s.logLevel, "want error, warning, info, debug or trace"))
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {
-		return o.fault("log-format", s.logFormat, "want text or json")
+		errs = append(errs, o.fault("log-format", s.logFormat, "want text or json"))
 	}
-	if err := s.configureRecords(o, cfg); err != nil {
-		return err
-	}
+	errs = append(errs, s.configureRecords(o, cfg))
 	for _, a := range []struct{ flag, addr string }{{"healthz-bind-address", s.healthz}, {"metrics-bind-address", s.metrics}} {
 		if err := checkBindAddress(a.addr); err != nil {
-			return o.fault(a.flag, a.addr, "%w", err)
+			errs = append(errs, o.fault(a.flag, a.addr, "%w", err))
 		}
 	}
 	cfg.HealthzAddress, cfg.MetricsAddress = s.healthz, s.metrics
 	cfg.BindHardFail, cfg.Profiling = s.hardFail, s.profiling
-	return nil
+	return errors.Join(errs...)
 }
 
 // configureRecords is about the log of connections.
 func (s *seenOptions) configureRecords(o *options, cfg *proxier.Config) error {
+	var errs []error
 	for _, n := range []struct {
 		flag               string
 		value, least, most int
@@ -115,16 +115,17 @@ func (s *seenOptions) configureRecords(o *options, cfg *proxier.Config) error {
 		{"metrics-max-series", s.maxSeries, 0, 1_000_000_000},
 	} {
 		if n.value < n.least || n.value > n.most {
-			return o.fault(n.flag, strconv.Itoa(n.value), "want %d to %d", n.least, n.most)
+			errs = append(errs, o.fault(n.flag, strconv.Itoa(n.value), "want %d to %d", n.least, n.most))
 		}
 	}
 	var ok bool
 	if cfg.Service.Relay.TCPInfo, ok = observe.ParseTCPInfoOf(s.tcpInfo); !ok {
-		return o.fault("log-tcp-info", s.tcpInfo, "want errors, all or off")
+		errs = append(errs, o.fault("log-tcp-info", s.tcpInfo, "want errors, all or off"))
 	}
 	cfg.LogErrors = s.maxErrors
 	cfg.RingSize, cfg.MaxSeries = s.ring, s.maxSeries
-	return o.asAnnotated(cfg, said{"log-connections", "log", s.logConnections})
+	errs = append(errs, o.asAnnotated(cfg, said{"log-connections", "log", s.logConnections}))
+	return errors.Join(errs...)
 }
 
 // checkBindAddress accepts IP:port, :port, and nothing at all.

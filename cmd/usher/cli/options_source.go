@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -37,8 +38,12 @@ func (s *sourceOptions) define(f *pflag.FlagSet) {
 }
 
 func (s *sourceOptions) configure(o *options, cfg *proxier.Config) error {
+	var errs []error
 	if len(s.manifests) > 0 && (s.kubeconfig != "" || s.master != "") {
-		return fmt.Errorf("%s takes the place of an API server: it cannot be combined with --kubeconfig or --master", o.label("manifests"))
+		errs = append(errs, o.about("manifests", " takes the place of an API server: it cannot be combined with --kubeconfig or --master"))
+	}
+	if strings.Contains(s.master, "@") { // settings are shown to whoever may read metrics
+		errs = append(errs, o.about("master", ": want an address without credentials: they belong into the kubeconfig"))
 	}
 	cfg.AllowLoopbackEndpoints = len(s.manifests) > 0
 	switch {
@@ -48,18 +53,18 @@ func (s *sourceOptions) configure(o *options, cfg *proxier.Config) error {
 		cfg.KubeProxy = proxier.IgnoreKubeProxy
 	}
 	if s.qps <= 0 && s.qps != -1 {
-		return o.fault("kube-api-qps", fmt.Sprint(s.qps), "want more than 0, or -1 for no limit")
+		errs = append(errs, o.fault("kube-api-qps", fmt.Sprint(s.qps), "want more than 0, or -1 for no limit"))
 	}
 	if s.burst < 1 {
-		return o.fault("kube-api-burst", fmt.Sprint(s.burst), "want 1 or more")
+		errs = append(errs, o.fault("kube-api-burst", fmt.Sprint(s.burst), "want 1 or more"))
 	}
 	if s.contentType != runtime.ContentTypeProtobuf && s.contentType != runtime.ContentTypeJSON {
-		return o.fault("kube-api-content-type", s.contentType, "want %s or %s", runtime.ContentTypeProtobuf, runtime.ContentTypeJSON)
+		errs = append(errs, o.fault("kube-api-content-type", s.contentType, "want %s or %s", runtime.ContentTypeProtobuf, runtime.ContentTypeJSON))
 	}
 	if faults := validation.IsValidLabelValue(s.serviceProxyName); len(faults) > 0 {
-		return o.fault("service-proxy-name", s.serviceProxyName, "no Service can have this label: %s", strings.Join(faults, ", "))
+		errs = append(errs, o.fault("service-proxy-name", s.serviceProxyName, "no Service can have this label: %s", strings.Join(faults, ", ")))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // open returns the source for a node.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,14 +27,15 @@ func (u *udpOptions) define(f *pflag.FlagSet) {
 func (u *udpOptions) configure(o *options, cfg *proxier.Config) error {
 	cfg.Service.UDP = udp.Limits{Sessions: u.perService, Idle: u.idle, Stream: u.stream}
 	cfg.MaxUDPSessions = u.all
+	var errs []error
 	if u.perService < 1 || u.perService > 1_000_000 {
-		return o.fault("udp-max-sessions-per-service", fmt.Sprint(u.perService), "want 1 to 1000000")
+		errs = append(errs, o.fault("udp-max-sessions-per-service", fmt.Sprint(u.perService), "want 1 to 1000000"))
 	}
 	if u.all < 0 || u.all > 1_000_000 {
-		return o.fault("udp-max-sessions", fmt.Sprint(u.all), "want 0 to 1000000")
+		errs = append(errs, o.fault("udp-max-sessions", fmt.Sprint(u.all), "want 0 to 1000000"))
 	}
-	return o.between(
+	return errors.Join(errors.Join(errs...), o.between(
 		bounds{"udp-idle-timeout", u.idle, time.Second, time.Hour},
 		bounds{"udp-stream-timeout", u.stream, time.Second, 24 * time.Hour},
-	)
+	))
 }

@@ -141,6 +141,7 @@ func TestNastyNames(t *testing.T) {
 		views := map[string]any{
 			"/v1/endpoints":  ports,
 			"/v1/status":     admin.Status{Version: name, Node: name, Capture: name, CaptureWhy: name, Families: []string{name}, Ready: true, Source: name, Watch: []admin.Watch{{Resource: name}}, Rules: admin.Rules{Failing: name}, Recent: []admin.ReasonCount{{Reason: name, Code: name, Side: name, Text: name, Count: 1}}},
+			"/v1/config":     []admin.Setting{{Key: name, Flag: name, Value: []string{name}, Origin: admin.OriginFile, As: name, File: name, Line: 1, Overrules: name}},
 			"/v1/rules":      []admin.CapturedBy{{Family: "IPv4", Text: "-A USHER -m comment --comment " + name + "\nCOMMIT\n"}},
 			"/v1/rules/diff": []admin.RuleDifference{{Family: "IPv4", Text: name}},
 			"/v1/attention":  []admin.Attention{{Severity: name, Kind: name, Namespace: name, Name: name, Port: name, Reason: name, Message: name}},
@@ -162,7 +163,7 @@ func TestNastyNames(t *testing.T) {
 			"get services -A", "get services -A -o wide", "get connections -A -o wide", "get connections -A -o name", "get sessions -A -o wide", "get listeners -A", "get rules",
 			"describe service a/b", "describe connection x", "observe", "observe -o wide", "observe -o dict", "observe -o json", "observe --color=never",
 			"top --once", "top --once endpoints", "top --once clients", "top --once clients -o json",
-			"status", "status -o json", "status -o yaml", "rules print", "rules diff",
+			"config show --running", "config show --running -o yaml", "status", "status -o json", "status -o yaml", "rules print", "rules diff",
 		} {
 			if strings.HasPrefix(args, "top") {
 				if name != nastyNames[0] {

@@ -24,7 +24,7 @@ stopped (SIGTERM or SIGINT); then it takes its iptables rules away and lets open
 connections end. A second signal ends it at once.
 
 Settings come from the command line, else from the file that --config names, else
-they are the defaults below. In a file of the kind UsherConfiguration each flag is
+they are the defaults below; usher config show tells which it is. In a file of the kind UsherConfiguration each flag is
 a key in lowerCamelCase (--node-name is nodeName), and an unknown key is an error;
 --write-config-to writes one. A KubeProxyConfiguration and kube-proxy's command
 line are accepted too: what has no meaning here is named in the log. Unlike in
@@ -68,7 +68,7 @@ func serve(cmd *cobra.Command, o *options) error {
 	cfg.Registry = prometheus.NewRegistry()
 	cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	logs.measure(cfg.Registry)
-	cfg.Configz = o.configz(&cfg)
+	cfg.Configz, cfg.Settings = o.configz(&cfg), o.origins()
 	return o.file.untilChanged(cmd.Context(), cfg.Log, func(ctx context.Context) error { return runProxier(ctx, cfg) })
 }
 

@@ -14,26 +14,35 @@ import (
 // command line, else the configuration file, else usher itself.
 type settings struct {
 	groups []flagGroup
-	flags  *pflag.FlagSet    // those of all groups
-	places map[string]string // by flag, for values from the configuration file: "usher.yaml:4: retries"
+	flags  *pflag.FlagSet   // those of all groups
+	places map[string]place // by flag, for values from the configuration file
+
+	overruled map[string]place  // by flag, for values of the file that the command line has others for
+	implied   map[string]string // by flag, for values that follow from another setting: which
+	faults    []error           // in the values of the file
 
 	// What the log is told once there is one.
 	remarks []remark
 	// without are settings of kube-proxy that have no meaning here.
-	without []string
+	without []withoutMeaning
 }
 
 type remark struct {
 	level logrus.Level
-	text  string
+	what  error // a fileError, if it is about a place in the file
+}
+
+type withoutMeaning struct {
+	name  string
+	place place // in the file; zero on the command line
 }
 
 // setting is one value from a configuration file.
 type setting struct {
 	flag   string // its name, or another name of it
 	values []string
-	list   bool   // values is a list; otherwise it has one element
-	place  string // file, line and key
+	list   bool // values is a list; otherwise it has one element
+	place  place
 }
 
 // spoken is the flag on the command line that sets the one of this name: it, or
@@ -48,37 +57,57 @@ func (s *settings) spoken(name string) (found *pflag.Flag) {
 }
 
 // given says whether anybody set the flag.
-func (s *settings) given(name string) bool { return s.spoken(name) != nil || s.places[name] != "" }
+func (s *settings) given(name string) bool { return s.spoken(name) != nil || s.inFile(name) }
+
+// inFile says whether the flag has its value from the file.
+func (s *settings) inFile(name string) bool { return s.places[name].file != "" }
 
 // label is how whoever set the flag calls it.
 func (s *settings) label(name string) string {
 	if f := s.spoken(name); f != nil {
 		return "--" + f.Name
 	}
-	if place := s.places[name]; place != "" {
-		return place
+	if s.inFile(name) {
+		return s.places[name].String()
 	}
 	return "--" + name
 }
 
+// about is an error about a flag, which it calls as its user did.
+func (s *settings) about(name, format string, args ...any) error {
+	if s.spoken(name) == nil && s.inFile(name) {
+		return s.places[name].wrong(format, args...)
+	}
+	return errors.New(s.label(name) + fmt.Sprintf(format, args...))
+}
+
 // fault is an error about the value of a flag.
 func (s *settings) fault(name, value, format string, args ...any) error {
-	return fmt.Errorf("%s=%s: %w", s.label(name), value, fmt.Errorf(format, args...))
+	return s.about(name, "=%s: %v", value, fmt.Errorf(format, args...))
 }
 
 // remark keeps something for the log.
 func (s *settings) remark(level logrus.Level, format string, args ...any) {
-	s.remarks = append(s.remarks, remark{level, fmt.Sprintf(format, args...)})
+	s.remarks = append(s.remarks, remark{level, fmt.Errorf(format, args...)})
+}
+
+// notUsed keeps for the log that a setting has no effect.
+func (s *settings) notUsed(name, format string, args ...any) {
+	s.remarks = append(s.remarks, remark{logrus.InfoLevel, s.about(name, " is not used: %s", fmt.Sprintf(format, args...))})
 }
 
 // tell writes to the log what there is to say about the settings.
 func (s *settings) tell(log logrus.FieldLogger) {
 	entry := log.WithFields(nil)
 	if len(s.without) > 0 {
-		entry.Infof("these settings of kube-proxy have no meaning here: %s", strings.Join(s.without, ", "))
+		var names []string
+		for _, w := range s.without {
+			names = append(names, w.name)
+		}
+		entry.Infof("these settings of kube-proxy have no meaning here: %s", strings.Join(names, ", "))
 	}
 	for _, r := range s.remarks {
-		entry.Log(r.level, r.text)
+		entry.Log(r.level, r.what)
 	}
 }
 
@@ -109,10 +138,11 @@ func (s *settings) apply(all []setting) error {
 		name := canonical(flag)
 		spoken := func(name string) bool { return s.spoken(name) != nil }
 		if spoken(name) || slices.ContainsFunc(rivals[name], spoken) {
+			s.overruled[name] = x.place
 			continue
 		}
 		if err := x.set(flag.Value); err != nil {
-			errs = append(errs, fmt.Errorf("%s=%w", x.place, err))
+			errs = append(errs, x.place.wrong("=%v", err))
 			continue
 		}
 		s.places[name] = x.place
@@ -127,7 +157,9 @@ func (x setting) set(value pflag.Value) error {
 	if x.list {
 		return fmt.Errorf("[%s]: want one value, not a list", strings.Join(x.values, ", "))
 	}
+	before := value.String()
 	if err := value.Set(x.values[0]); err != nil {
+		_ = value.Set(before) // some set a value that is none, too; other errors are not to be about that
 		if want := wanted[value.Type()]; want != "" {
 			err = errors.New("want " + want)
 		}
@@ -139,7 +171,7 @@ func (x setting) set(value pflag.Value) error {
 // wanted says what the values of a flag look like, by its type.
 var wanted = map[string]string{
 	"bool":     "true or false",
-	"int":      "a number",
+	"int":      "a whole number",
 	"float32":  "a number",
 	"duration": "a duration, as in 30s",
 }

@@ -22,21 +22,21 @@ func usherSettings(path string, root *yaml.Node, s *settings) (all []setting, er
 	keys := s.keys()
 	seen := map[string]int{}
 	for k, v := range pairs(root) {
-		place := fmt.Sprintf("%s:%d: %s", path, k.Line, k.Value)
+		at := place{path, k.Line, k.Value}
 		flag, known := keys[k.Value]
 		values, list, ok := texts(v)
 		switch {
 		case seen[k.Value] > 0:
-			err = errors.Join(err, fmt.Errorf("%s: given before, in line %d", place, seen[k.Value]))
+			err = errors.Join(err, at.wrong(": given before, in line %d: remove one of them", seen[k.Value]))
 		case k.Value == "apiVersion" || k.Value == "kind":
 		case !known:
-			err = errors.Join(err, fmt.Errorf("%s:%d: unknown key %q%s", path, k.Line, k.Value, s.suggestion(k.Value)))
+			err = errors.Join(err, fileError{at, fmt.Sprintf("unknown key %q%s", k.Value, s.suggestion(k.Value))})
 		case !ok && v.Kind == yaml.ScalarNode:
-			err = errors.Join(err, fmt.Errorf("%s: there is no value; leave the key out for the default", place))
+			err = errors.Join(err, at.wrong(": there is no value; leave the key out for the default"))
 		case !ok:
-			err = errors.Join(err, fmt.Errorf("%s: want a value, or a list of values", place))
+			err = errors.Join(err, at.wrong(": want a value, or a list of values"))
 		default:
-			all = append(all, setting{flag: flag, values: values, list: list, place: place})
+			all = append(all, setting{flag: flag, values: values, list: list, place: at})
 		}
 		seen[k.Value] = k.Line
 	}
@@ -53,9 +53,10 @@ func lowerCamelCase(flag string) string {
 }
 
 // isKey says whether a flag has a key in the file: all but other names of flags,
-// those that are there for kube-proxy's sake, and those about the file itself.
+// those that are there for kube-proxy's sake, those about the file itself, and what
+// only another command has.
 func isKey(f *pflag.Flag) bool {
-	return !f.Hidden && f.Name == canonical(f) && f.Name != "config" && f.Name != "write-config-to" && f.Name != "help"
+	return !f.Hidden && f.Annotations[notOfRun] == nil && f.Name == canonical(f) && f.Name != "config" && f.Name != "write-config-to" && f.Name != "help"
 }
 
 // keys are the names of flags by their keys.

@@ -13,14 +13,15 @@ import (
 // misfits are the fields of a file that is not quite a KubeProxyConfiguration which are
 // wrong, an error, or unknown, a remark. strict and lenient is what kube-proxy's own decoder
 // says of the whole. It does not tell lines, so each field is tried by itself.
-func (s *settings) misfits(file string, root *yaml.Node, strict, lenient error) (fields map[string]bool, err error) {
-	fields = map[string]bool{}
+func (s *settings) misfits(file string, root *yaml.Node, strict, lenient error) (map[string]bool, error) {
+	fields := map[string]bool{}
+	var errs []error
 	for field, node := range leaves("", root) {
 		at := place{file, node.Line, field}
 		strict, lenient := decodeField(field, node)
 		switch {
 		case lenient != nil:
-			err = errors.Join(err, at.wrong(": %s", decodeFault(lenient)))
+			errs = append(errs, at.wrong(": %s", decodeFault(lenient)))
 		case strict != nil:
 			s.remarks = append(s.remarks, remark{logrus.WarnLevel, at.wrong(": unknown field, which kube-proxy passes over too")})
 		default:
@@ -29,12 +30,12 @@ func (s *settings) misfits(file string, root *yaml.Node, strict, lenient error) 
 		fields[field] = true
 	}
 	switch {
-	case lenient != nil && err == nil: // of no field alone
-		err = place{file: file}.wrong("%s", decodeFault(lenient))
+	case lenient != nil && len(errs) == 0: // of no field alone
+		errs = append(errs, place{file: file}.wrong("%s", decodeFault(lenient)))
 	case len(fields) == 0: // keys that are there twice
 		s.remark(logrus.WarnLevel, "%s is read all the same: %s", file, decodeFault(strict))
 	}
-	return fields, err
+	return fields, errors.Join(errs...)
 }
 
 // decodeField decodes a file that says nothing but this.

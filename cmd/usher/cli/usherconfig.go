@@ -19,6 +19,7 @@ import (
 // is the name of a flag. Nothing unknown is accepted: a key with a typing error
 // would be a setting that does not take effect.
 func usherSettings(path string, root *yaml.Node, s *settings) (all []setting, err error) {
+	var errs []error
 	keys := s.keys()
 	seen := map[string]int{}
 	for k, v := range pairs(root) {
@@ -27,20 +28,20 @@ func usherSettings(path string, root *yaml.Node, s *settings) (all []setting, er
 		values, list, ok := texts(v)
 		switch {
 		case seen[k.Value] > 0:
-			err = errors.Join(err, at.wrong(": given before, in line %d: remove one of them", seen[k.Value]))
+			errs = append(errs, at.wrong(": given before, in line %d: remove one of them", seen[k.Value]))
 		case k.Value == "apiVersion" || k.Value == "kind":
 		case !known:
-			err = errors.Join(err, fileError{at, fmt.Sprintf("unknown key %q%s", k.Value, s.suggestion(k.Value))})
+			errs = append(errs, fileError{at, fmt.Sprintf("unknown key %q%s", k.Value, s.suggestion(k.Value))})
 		case !ok && v.Kind == yaml.ScalarNode:
-			err = errors.Join(err, at.wrong(": there is no value; leave the key out for the default"))
+			errs = append(errs, at.wrong(": there is no value; leave the key out for the default"))
 		case !ok:
-			err = errors.Join(err, at.wrong(": want a value, or a list of values"))
+			errs = append(errs, at.wrong(": want a value, or a list of values"))
 		default:
 			all = append(all, setting{flag: flag, values: values, list: list, place: at})
 		}
 		seen[k.Value] = k.Line
 	}
-	return all, err
+	return all, errors.Join(errs...)
 }
 
 // lowerCamelCase is the key of a flag: node-name is nodeName.

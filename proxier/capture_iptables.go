@@ -31,6 +31,7 @@ type redirect struct {
 	ports   map[Family]*portTable
 	mark    iptables.Mark
 	source  *clientSource
+	heir    func() *heir
 	// applied is what each family's table is known to hold, nil if nothing is.
 	applied map[Family]*iptables.Rules
 	// last is what apply has rendered last, whether it could be written or not.
@@ -47,11 +48,11 @@ type redirect struct {
 
 // newRedirect finds out what iptables can do here, and which ports our
 // predecessor used. It needs IPv4 at least.
-func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers *tcp.Pollers) (*redirect, error) {
+func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers *tcp.Pollers, heir func() *heir) (*redirect, error) {
 	r := &redirect{
 		pollers: pollers,
 		log:     cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*streamSocket{},
-		tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
+		heir: heir, tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 		rendered: map[*listener]*rendered{},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
@@ -75,6 +76,9 @@ func (r *redirect) addFamily(ctx context.Context, family Family, table *iptables
 		return fmt.Errorf("read the rules of a former usher: %w", err)
 	}
 	r.warnOfForeignMarks(ctx, table)
+	if had := r.heir().ruleKeys(family); had != nil { // what is listened on counts
+		last = had
+	}
 	r.tables[family] = table
 	r.ports[family] = newPortTable(ports, last)
 	return nil
@@ -452,6 +456,10 @@ func (r *redirect) openDenied(family Family) error {
 	}
 	var s *streamSocket
 	err := r.openFor(family, deniedKey, func(addr netip.AddrPort) (err error) {
+		if had, fd, ok := r.heir().take(deniedKey.Name, addr); ok {
+			s = adoptStream(fd, addr, had.Listens)
+			return nil
+		}
 		s, err = openStream(addr)
 		return err
 	})

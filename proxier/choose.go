@@ -45,9 +45,20 @@ func (p *Proxier) chooseCapture(ctx context.Context, pollers *tcp.Pollers) (capt
 	return nil, 0, fmt.Errorf("--capture=%s: want auto, iptables or bind", p.cfg.Capture)
 }
 
+// markFor is the mark that our own connections have with a capture.
+func (cfg *Config) markFor(capture string) uint32 {
+	if capture == "bind" {
+		return 0
+	}
+	return cfg.Mark.Value
+}
+
 // bind makes the capture that needs no rules. Those of an earlier usher would
 // lead connections to listeners that are no more.
 func (p *Proxier) bind(ctx context.Context) (capture, error) {
+	if p.heir() != nil { // who handed over had none
+		return newBind(&p.cfg, p.connectionsOf, p.wake)
+	}
 	for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
 		table, err := iptables.New(family)
 		if err == nil {
@@ -72,7 +83,7 @@ func (p *Proxier) redirect(ctx context.Context, pollers *tcp.Pollers) (*redirect
 			return nil, fmt.Errorf("remove the policy routes of an earlier usher: %w", err)
 		}
 	}
-	return newRedirect(ctx, &p.cfg, p.source, pollers)
+	return newRedirect(ctx, &p.cfg, p.source, pollers, p.heir)
 }
 
 // checkMark refuses a mark that policy routing would act on: our connections to

@@ -23,6 +23,21 @@ type phase struct {
 	done  chan struct{} // nil while nobody has asked
 	ended bool
 	over  bool // the client's connection is
+	gone  bool // it was ended by a departure
+}
+
+// depart ends the phase for a departure.
+func (p *phase) depart() {
+	p.mu.Lock()
+	p.gone = true
+	p.mu.Unlock()
+	p.end()
+}
+
+func (p *phase) hasDeparted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
 }
 
 // Done is called by who is about to wait, and is counted by then.

@@ -11,6 +11,7 @@ import (
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/annotation"
+	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
 )
@@ -106,6 +107,10 @@ type Config struct {
 	BindHardFail bool
 	// Profiling serves /debug/pprof with the metrics.
 	Profiling bool
+	// Inherited is what another process has handed over, nil if none has.
+	Inherited *handover.Parcel
+	// Successor takes the place of this process when it is asked for; nil: nothing can.
+	Successor Successor
 	// Version is what this program calls itself to those who ask. May be empty.
 	Version string
 	// Configz is what /configz shows, by kind. May be nil.

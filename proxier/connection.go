@@ -64,21 +64,38 @@ func (c *connection) serve(by *tcp.Poller) (polls bool) {
 
 // begin finds an endpoint for the client, or refuses it.
 func (c *connection) begin() (found dial.Result, ok bool) {
-	defer func() {
-		if value := recover(); value != nil {
-			c.panicked(value)
-			c.refuse(observe.InternalError, nil)
-		}
-	}()
+	defer c.refuseIfPanicking()
 	if reason, err := c.admit(); reason != observe.OK {
 		c.refuse(reason, err)
 		return found, false
 	}
+	return c.seek(nil)
+}
+
+// find is begin for a connection that was admitted.
+func (c *connection) find(held *relay.State) (found dial.Result, ok bool) {
+	defer c.refuseIfPanicking()
+	return c.seek(held)
+}
+
+// seek looks for an endpoint. Without one the connection is refused, or it rests for a
+// departure.
+func (c *connection) seek(held *relay.State) (found dial.Result, ok bool) {
 	found, err := c.connect()
-	if err != nil {
+	switch {
+	case errors.Is(err, errDeparts):
+		c.rests(held)
+	case err != nil:
 		c.refuse(c.reasonOf(err), err)
 	}
 	return found, err == nil
+}
+
+func (c *connection) refuseIfPanicking() {
+	if value := recover(); value != nil {
+		c.panicked(value)
+		c.refuse(observe.InternalError, nil)
+	}
 }
 
 // admit finds out what the client has dialled, and whether it may.
@@ -137,8 +154,8 @@ func (c *connection) waits() (noMore func()) {
 // during runs a phase that abort can end, and the client by going away.
 func (c *connection) during(run func(context.Context) error) error {
 	p := &phase{connection: c}
-	if !c.setPhase(p) {
-		return context.Canceled
+	if err := c.setPhase(p); err != nil {
+		return err
 	}
 	defer func() { c.setPhase(nil); p.end() }()
 	err := run(p)
@@ -147,6 +164,9 @@ func (c *connection) during(run func(context.Context) error) error {
 	}
 	if left := p.left(); left != nil {
 		return &clientLeft{left}
+	}
+	if p.hasDeparted() {
+		return errDeparts
 	}
 	return err
 }
@@ -180,6 +200,7 @@ func (c *connection) run(found dial.Result) {
 	r := relay.New(c.client, found.Conn, relay.Settings{Limits: &c.settings.Relay, Clock: c.clock, Hold: c.replays()}, c)
 	c.connected(r)
 	r.Start()
+	c.started()
 }
 
 // Answered tells the policy how fast an endpoint was.
@@ -224,6 +245,9 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 	c.leave(early)             // others may wait for its place
 	before := *c.record
 	next, err := c.connect()
+	if errors.Is(err, errDeparts) && c.restsEarly() {
+		return
+	}
 	if err != nil {
 		c.noteBefore(before)
 		c.settled = true
@@ -233,6 +257,7 @@ func (c *connection) replay(early *relay.EarlyEnd) {
 	c.take(next)
 	c.connected(c.relay)
 	c.relay.Replay(next.Conn)
+	c.started()
 }
 
 // Ended puts what became of the relay into the record.
@@ -319,6 +344,9 @@ func (c *connection) end() {
 	c.traceClosed()
 	c.active.Add(-1)
 	c.connections.remove(c) // last: who waits for it then finds nothing left
+	if d := c.departs(); d != nil {
+		d.arrived(c, nil)
+	}
 }
 
 // panicked tells of a fault, which may be a policy's. Who has recovered calls it.
@@ -351,12 +379,18 @@ func (c *connection) abortReason() observe.Reason {
 	return observe.Reason(c.aborted.String())
 }
 
-// setPhase begins a phase, or ends it with nil; false if it must not begin.
-func (c *connection) setPhase(p *phase) bool {
+// setPhase begins a phase, or ends it with nil. The error is why it must not begin.
+func (c *connection) setPhase(p *phase) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.phase, c.admitted = p, true
-	return c.aborted == 0
+	switch {
+	case c.aborted != 0:
+		return context.Canceled
+	case c.departs() != nil:
+		return errDeparts
+	}
+	return nil
 }
 
 // connected is setRelay. If the endpoint has left meanwhile, the reconcile loop has not

@@ -18,6 +18,8 @@ type connections struct {
 	sessions func() int   // how many there are; each has one file
 	most     int          // connections that there may be; 0: as many as the files allow
 
+	leaving atomic.Pointer[departure] // nil: none is under way
+
 	mu   sync.Mutex
 	live map[*listener]map[*connection]struct{}
 	n    int

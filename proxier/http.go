@@ -154,9 +154,7 @@ func (p *Proxier) serve(ctx context.Context, s httpServer, retry time.Duration, 
 	log := p.cfg.Log.WithField("address", s.addr)
 	told := ""
 	for ctx.Err() == nil {
-		err := s.listenAndServe(ctx, func(at net.Addr) {
-			p.cfg.Log.WithField("address", at.String()).Infof("serving %s", s.what)
-		})
+		err := p.listenAndServe(ctx, &s)
 		if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
 			return
 		}
@@ -179,11 +177,11 @@ func (p *Proxier) serve(ctx context.Context, s httpServer, retry time.Duration, 
 	}
 }
 
-func (s *httpServer) listenAndServe(ctx context.Context, listening func(net.Addr)) error {
-	listener, err := s.listen(ctx, s.addr)
+func (p *Proxier) listenAndServe(ctx context.Context, s *httpServer) error {
+	listener, err := p.listen(ctx, s)
 	if err != nil {
 		return err
 	}
-	listening(listener.Addr())
+	p.cfg.Log.WithField("address", listener.Addr().String()).Infof("serving %s", s.what)
 	return s.server.Serve(listener)
 }

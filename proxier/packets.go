@@ -68,6 +68,11 @@ var localPorts = sync.OnceValue(func() int {
 type packetSocket struct {
 	*udp.Socket
 	now answer
+	// What another process has handed over, until it is served; nil: nothing, or not any more.
+	inherited *udp.SocketState
+	relay     *udp.Relay
+	sessions  *udp.Group
+	server    udp.Server // the last one
 }
 
 func openPacket(relay *udp.Relay, addr netip.AddrPort, sessions *udp.Group) (*packetSocket, error) {
@@ -75,11 +80,48 @@ func openPacket(relay *udp.Relay, addr netip.AddrPort, sessions *udp.Group) (*pa
 	if err != nil {
 		return nil, err
 	}
-	return &packetSocket{Socket: s}, nil
+	return &packetSocket{Socket: s, relay: relay, sessions: sessions}, nil
+}
+
+// resume goes on with what was released.
+func (s *packetSocket) resume(state udp.SocketState) (err error) {
+	s.Socket, err = s.relay.Resume(state, s.sessions, s.server)
+	return err
+}
+
+// inherit goes on with what was handed over. If that cannot be, the address is served all
+// the same.
+func (s *packetSocket) inherit() error {
+	state := *s.inherited
+	lost := s.resume(state)
+	if lost == nil {
+		s.inherited, s.now = nil, answer{listen: len(state.Readers) > 0, limited: true}
+		return nil
+	}
+	s.inherited = &udp.SocketState{Addr: state.Addr, FD: -1} // its files are closed
+	another, err := openPacket(s.relay, state.Addr, s.sessions)
+	if err != nil {
+		return errors.Join(lost, err)
+	}
+	s.Socket, s.inherited = another.Socket, nil
+	return fmt.Errorf("its sessions are lost: %w", lost)
+}
+
+// Close is that of udp.Socket. Nothing may be there yet.
+func (s *packetSocket) Close(reason observe.Reason) {
+	if s.Socket != nil {
+		s.Socket.Close(reason)
+	}
 }
 
 // give makes want the answer from now on.
 func (s *packetSocket) give(want answer, server udp.Server) (err error) {
+	s.server = server
+	if s.inherited != nil {
+		if err := s.inherit(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !want.listen && !s.now.listen:
 		return nil

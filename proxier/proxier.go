@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/dial"
 	"github.com/usher-proxy/usher/proxier/health"
@@ -34,7 +36,10 @@ type Proxier struct {
 	health   *health.Proxy
 	checks   *health.Services
 	source   *clientSource
+	pollers  *tcp.Pollers
 	flows    *staleFlows
+	servers  servers
+	upgrades upgrades
 	reporter reporter
 
 	captureWhy string
@@ -65,7 +70,9 @@ type Proxier struct {
 	seen       atomic.Pointer[seen]
 
 	// For those who ask.
-	started       time.Time
+	started       time.Time     // the first of the processes that have handed over to each other
+	times         int           // how often they have
+	nodeObject    *corev1.Node  // of the last pass, nil if there is none
 	foreign       atomic.Uint64 // writes of others that were mended
 	told          toldBytes
 	drops         dropping
@@ -103,44 +110,90 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	if p.source, err = newClientSource(cfg.NodeName, cfg.ReturnMark); err != nil {
 		return nil, err
 	}
-	pollers, err := tcp.NewPollers(cfg.Cores)
-	if err != nil {
+	if p.pollers, err = tcp.NewPollers(cfg.Cores); err != nil {
 		p.source.paths.Close()
 		return nil, err
 	}
-	capture, mark, err := p.chooseCapture(ctx, pollers)
-	if err = cmp.Or(ctx.Err(), err); err == nil {
-		err = p.besideKubeProxy(ctx, capture)
-	}
-	if err != nil {
-		pollers.Close()
-		p.source.paths.Close()
-		return nil, err
-	}
-	families := capture.families()
-	p.health = health.New(2*cfg.SyncPeriod, ipFamilies(families)...)
-	p.checks = health.NewServices(p.health.Serving)
 	p.records.LimitErrors(cfg.LogErrors)
 	p.observed = observe.NewMetrics(cfg.Registry, p.records, p.recent)
 	p.observed.Limit(cfg.MaxSeries)
 	p.metrics = newMetrics(cfg.Registry)
-	p.kube = newKubeMetrics(cfg.Registry, capture.String() == "iptables", families...)
-	connections, packets, err := newPackets(&cfg, int(mark))
+	if cfg.Inherited != nil {
+		err = p.inherit()
+	}
+	if err == nil {
+		err = p.equip(ctx)
+	}
 	if err != nil {
-		pollers.Close()
+		p.pollers.Close()
 		p.source.paths.Close()
 		return nil, err
+	}
+	return p, nil
+}
+
+// inherit has the connections go on that another process has handed over.
+func (p *Proxier) inherit() error {
+	h, err := inherit(p.cfg.Inherited)
+	if err != nil {
+		return err
+	}
+	p.cfg.Capture = h.Capture // that of the rules that are there
+	if err := p.newDataPath(p.cfg.markFor(h.Capture)); err != nil {
+		return err
+	}
+	p.times, p.started = h.Times, h.Began.Time()
+	p.data.observer.Continue(h.Numbering)
+	p.data.heir.Store(h)
+	return p.adopt(h)
+}
+
+// heir is what was handed over, nil if nothing was, or once all that is of use was taken.
+func (p *Proxier) heir() *heir {
+	if p.data == nil {
+		return nil
+	}
+	return p.data.heir.Load()
+}
+
+// equip makes what the reconcile loop works with.
+func (p *Proxier) equip(ctx context.Context) error {
+	capture, mark, err := p.chooseCapture(ctx, p.pollers)
+	if err = cmp.Or(ctx.Err(), err); err == nil && p.data == nil {
+		if err = p.besideKubeProxy(ctx, capture); err == nil {
+			err = p.newDataPath(mark)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	p.data.capture = capture
+	families := capture.families()
+	p.health = health.New(2*p.cfg.SyncPeriod, ipFamilies(families)...)
+	p.checks = health.NewServices(p.health.Serving)
+	p.kube = newKubeMetrics(p.cfg.Registry, capture.String() == "iptables", families...)
+	p.flows = newStaleFlows(p.cfg.Log, p.kube, families)
+	p.measureProcess()
+	p.measureUpgrades()
+	return nil
+}
+
+// newDataPath makes what connections need, but for the capture.
+func (p *Proxier) newDataPath(mark uint32) error {
+	cfg := &p.cfg
+	connections, packets, err := newPackets(cfg, int(mark))
+	if err != nil {
+		return err
 	}
 	p.data = &dataPath{
 		log:          cfg.Log,
 		observer:     observe.New(cfg.NodeName, p.records, p.observed, p.recent, cfg.OnRecord),
-		capture:      capture,
 		newPolicy:    cfg.newPolicy,
 		dialer:       dial.New(mark),
 		source:       p.source,
 		packets:      packets,
 		connections:  connections,
-		pollers:      pollers,
+		pollers:      p.pollers,
 		clock:        relay.NewClock(),
 		whole:        limit.NewWhole(connections.room),
 		acceptErrors: &occasionally{interval: 10 * time.Second},
@@ -150,13 +203,11 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	}
 	p.data.prober = outlier.NewProber(p.data.dialer.Plain)
 	measureChecks(cfg.Registry, p.data.prober.Stats)
-	p.measureProcess()
 	p.data.dialer.Panicked = func(value any, stack []byte) {
 		cfg.Log.Errorf("a search for an endpoint failed inside usher, please report this: %v\n%s", value, stack)
 	}
-	p.flows = newStaleFlows(cfg.Log, p.kube, families)
-	p.data.clients.Store(newClients(cfg.LocalPods, nil, node.addresses().all(), p.source.device))
-	return p, nil
+	p.data.clients.Store(newClients(cfg.LocalPods, nil, p.node.addresses().all(), p.source.device))
+	return nil
 }
 
 // Ready is closed when the first complete state is being served.
@@ -187,6 +238,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	p.serveHTTP(asked, &workers, fail)
 	stopWriting := p.write()
 
+	p.goOn()
 	p.loop(running)
 	err := p.shutdown()
 	stop()

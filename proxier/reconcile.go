@@ -24,6 +24,7 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	}
 	start := time.Now()
 	p.health.Queued() // also a pass that hangs is one that is not applied
+	p.nodeObject = objects.Node
 	p.health.Node(objects.Node, objects.ExpectsNode)
 	p.kube.began(objects)
 	node := newNodeState(&p.cfg, p.node.addresses(), objects.Node, p.source.device)
@@ -69,6 +70,7 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	if change.missing && closed {
 		return 0 // what was in the way of the missing ones may be gone now
 	}
+	p.settleHeir()
 	p.setReady()
 	p.health.Synced(p.written(failed)...)
 	switch {
@@ -200,7 +202,7 @@ func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, next
 	shared := p.sharedPort(port)
 	l := p.listeners[port.Key]
 	if l == nil {
-		l = newListener(p.data, port.Key, shared)
+		l = p.newListener(port.Key, shared)
 		p.listeners[port.Key] = l
 	}
 	sockets, errs := p.data.capture.sockets(port, l.sockets, l.open, node)
@@ -214,6 +216,16 @@ func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, next
 		errs = append(errs, err)
 	}
 	return unused, next, errs
+}
+
+// newListener makes a listener, unless connections that were handed over have one.
+func (p *Proxier) newListener(key Key, shared *sharedPort) *listener {
+	if h := p.data.heir.Load(); h != nil && h.listeners[key] != nil {
+		l := h.listeners[key]
+		delete(h.listeners, key)
+		return l
+	}
+	return newListener(p.data, key, shared)
 }
 
 // captured are the ports of the families that are served.

@@ -60,6 +60,7 @@ func (p *Proxier) sharedPort(port *Port) *sharedPort {
 		s.metrics.NoAffinity()
 	case port.Affinity > 0 && s.affinity == nil:
 		s.affinity = balancer.NewAffinity(maxAffineClients)
+		s.affinity.Restore(p.data.heir.Load().affinity(port.ServicePort))
 	}
 	if s.affinity != nil {
 		s.metrics.Affinity(s.affinity.Len(), s.affinity.Evicted())

@@ -39,10 +39,18 @@ type opener func(netip.AddrPort) (*socket, error)
 // open opens a socket of the listener's protocol.
 func (l *listener) open(addr netip.AddrPort) (s *socket, err error) {
 	s = &socket{addr: addr}
-	if l.key.Protocol == udpProtocol {
+	had, fd, inherits := l.heir.Load().take(l.key.String(), addr)
+	switch {
+	case l.key.Protocol == udpProtocol:
 		s.readers, s.files = &l.connections.readers, int64(l.packets.Readers())
-		s.packet, err = openPacket(l.packets, addr, l.shared.sessions)
-	} else {
+		if inherits {
+			s.packet, err = l.adoptPacket(had.Packets)
+		} else {
+			s.packet, err = openPacket(l.packets, addr, l.shared.sessions)
+		}
+	case inherits:
+		s.stream = adoptStream(fd, addr, had.Listens)
+	default:
 		s.stream, err = openStream(addr)
 	}
 	if err != nil {
@@ -79,6 +87,20 @@ func (s *socket) close(reason observe.Reason) {
 	} else {
 		s.stream.close()
 	}
+}
+
+// rest accepts nobody until goOn: who comes waits. Datagrams are for packetSocket.Release.
+func (s *socket) rest() {
+	if s.stream != nil {
+		s.stream.rest()
+	}
+}
+
+func (s *socket) goOn() error {
+	if s.stream == nil {
+		return nil
+	}
+	return s.stream.goOn()
 }
 
 // spare tells whether a new socket leaves enough files for iptables and the API

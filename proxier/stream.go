@@ -42,6 +42,27 @@ func openStream(addr netip.AddrPort) (*streamSocket, error) {
 	return s, nil
 }
 
+// adoptStream goes on with a socket that another process has had; listens says that clients
+// may wait there.
+func adoptStream(fd int, addr netip.AddrPort, listens bool) *streamSocket {
+	return &streamSocket{addr: addr, ln: tcp.NewListener(fd), fd: fd, now: answer{listen: listens, limited: true}}
+}
+
+// rest accepts nobody until goOn: who comes waits.
+func (s *streamSocket) rest() {
+	if s.shift != nil {
+		s.shift.end()
+	}
+}
+
+func (s *streamSocket) goOn() error {
+	if s.shift == nil {
+		return nil
+	}
+	s.shift = &shift{listener: s.ln, pollers: s.shift.pollers, welcome: s.shift.welcome, onError: s.shift.onError}
+	return s.shift.begin()
+}
+
 // bind listens for a moment: only listen(2) finds out whether somebody else does.
 func (s *streamSocket) bind() error {
 	denied := policyroute.AllowForeign(s.fd, s.addr.Addr())

@@ -15,8 +15,9 @@ import (
 // feeds are what can be followed at the admin socket.
 func (p *Proxier) feeds() map[string]admin.Feed {
 	return map[string]admin.Feed{
-		"/v1/flows": {Parameters: slices.Concat(filterParameters, []string{"last", "follow"}), Run: p.sendFlows},
-		"/v1/trace": {Parameters: traceParameters, Change: true, Run: p.trace},
+		"/v1/flows":   {Parameters: slices.Concat(filterParameters, []string{"last", "follow"}), Run: p.sendFlows},
+		"/v1/trace":   {Parameters: traceParameters, Change: true, Run: p.trace},
+		"/v1/upgrade": {Change: true, Run: p.upgrade},
 	}
 }
 

@@ -32,6 +32,7 @@
 //	GET  /v1/drained                                                   []Drained
 //	GET  /v1/flows        namespace service pod client reason side errors since last follow    feed of Flow
 //	POST /v1/trace        client namespace service duration            feed of TraceEvent
+//	POST /v1/upgrade                                                   feed of steps; it ends with the process
 //	POST /v1/rules/repair                                              Repair
 //	POST /v1/drain        endpoint pod namespace service               []Drained
 //	POST /v1/undrain      endpoint pod namespace service all           []Drained

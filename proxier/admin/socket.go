@@ -74,6 +74,14 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	return s, nil
 }
 
+// Adopt is Listen with the socket that another process has had at the path.
+func Adopt(l *net.UnixListener, path string) net.Listener {
+	l.SetUnlinkOnClose(false)
+	s := &socket{UnixListener: l, path: path}
+	s.made, _ = os.Lstat(path) // without it the path is left as it is
+	return s
+}
+
 // admit lets the owner and the group usher connect.
 func (s *socket) admit() (err error) {
 	if group, err := user.LookupGroup("usher"); err == nil {
@@ -90,7 +98,7 @@ func (s *socket) admit() (err error) {
 
 // Close removes the socket, unless somebody has put another one in its place.
 func (s *socket) Close() error {
-	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.made) {
+	if now, err := os.Lstat(s.path); err == nil && s.made != nil && os.SameFile(now, s.made) {
 		os.Remove(s.path)
 	}
 	return s.UnixListener.Close()

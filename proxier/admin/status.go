@@ -7,6 +7,7 @@ type Status struct {
 	Version     string    `json:"version"`
 	Node        string    `json:"node"`
 	Started     time.Time `json:"started"`
+	Upgrades    int       `json:"upgrades"` // in place, since then
 	Capture     string    `json:"capture"` // iptables or bind
 	CaptureWhy  string    `json:"capture_why"`
 	Families    []string  `json:"families"` // that are served

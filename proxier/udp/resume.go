@@ -95,7 +95,11 @@ func checkBound(fd int, addr netip.AddrPort) error {
 	case *unix.SockaddrInet6:
 		bound = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
 	}
-	if bound != netip.AddrPortFrom(addr.Addr().WithZone(""), addr.Port()) {
+	wanted := netip.AddrPortFrom(addr.Addr().WithZone(""), addr.Port())
+	if addr.Addr().IsUnspecified() { // being connected has given it an address
+		wanted = netip.AddrPortFrom(bound.Addr(), addr.Port())
+	}
+	if bound != wanted {
 		return fmt.Errorf("file %d is bound to %s", fd, bound)
 	}
 	return nil

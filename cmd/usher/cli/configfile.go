@@ -25,7 +25,7 @@ type fileOptions struct {
 
 func (c *fileOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&c.path, "config", "", "`file` with settings: a UsherConfiguration, or a KubeProxyConfiguration as kubeadm writes it. "+
-		"Flags on the command line win over it. When it changes usher ends with exit code 1, as kube-proxy does, to be started again")
+		"Flags on the command line win over it. When it changes usher reads it again, as by usher reload")
 	f.StringVar(&c.writeTo, "write-config-to", "", "write the settings in effect to this `file`, a UsherConfiguration, and exit; - is the standard output")
 }
 

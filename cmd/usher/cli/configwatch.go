@@ -4,69 +4,71 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/sirupsen/logrus"
 )
 
-// untilChanged runs f until the configuration file is another than the one that
-// was read; that is an error, as in kube-proxy, whose DaemonSet or unit then
-// starts it again. f is stopped in good order, by its context.
-func (c *fileOptions) untilChanged(ctx context.Context, log logrus.FieldLogger, f func(context.Context) error) error {
+// onChange calls f whenever the configuration file has become another one than was read, or
+// than it was the last time, until the function that it returns is called.
+func (c *fileOptions) onChange(ctx context.Context, log logrus.FieldLogger, f func()) (stop func()) {
 	if c.path == "" {
-		return f(ctx)
+		return func() {}
 	}
 	watcher, err := c.watch()
 	if err != nil {
 		log.WithError(err).Warnf("cannot watch --config=%s: a change of it goes unnoticed", c.path)
-		return f(ctx)
+		return func() {}
 	}
-	defer watcher.Close()
-	change := fmt.Errorf("the configuration file %s has changed", c.path)
-	if c.changed() { // before the watch began
-		return change
-	}
-
-	ctx, stop := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		if c.awaitChange(ctx, watcher) {
-			log.Warnf("%v: ending", change)
-			stop(change)
+		defer watcher.Close()
+		for c.awaitChange(ctx, watcher) {
+			log.Infof("handover: the configuration file %s has changed", c.path)
+			f()
 		}
 	})
-	err = f(ctx)
-	stop(nil)
-	watching.Wait()
-	if context.Cause(ctx) == change && (err == nil || errors.Is(err, context.Canceled)) {
-		return change
+	return func() {
+		cancel()
+		watching.Wait()
 	}
-	return err
 }
+
+// settles is how long a file stays the same before it counts as written.
+const settles = 500 * time.Millisecond
 
 // awaitChange returns true once the file has changed, and false when ctx is done.
 func (c *fileOptions) awaitChange(ctx context.Context, watcher *fsnotify.Watcher) bool {
+	look := time.After(0) // it may have changed before
 	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-watcher.Events:
-		case <-watcher.Errors: // events were lost: look
-		}
-		if c.changed() {
-			return true
+			look = time.After(settles)
+		case <-watcher.Errors: // events were lost
+			look = time.After(settles)
+		case <-look:
+			if c.changed() {
+				return true
+			}
 		}
 	}
 }
 
-// changed says whether the file has another content than was read. A file that is
-// gone has not: it may be about to come back.
+// changed says whether the file has another content than was read, or than it had when this
+// was asked last. A file that is gone has not: it may be about to come back.
 func (c *fileOptions) changed() bool {
 	now, err := readConfig(c.path)
-	return err == nil && !bytes.Equal(now, c.content)
+	if err != nil || bytes.Equal(now, c.content) {
+		return false
+	}
+	c.content = now
+	return true
 }
 
 // watch watches the folder that the file is in, because editors and the kubelet

@@ -81,7 +81,7 @@ Try "usher demo": it needs no cluster and no privileges.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(own), newGet(), newDescribe(), newObserve(), newTop(), newUI(), newExplain(), newProbe(), newTrace(), newStatus(),
-		newDrain(), newUndrain(), newKill(), newRules(), newCheck(own), newConfig(own), newDemo(), newCleanup(), newVersion())
+		newDrain(), newUndrain(), newKill(), newUpgrade(), newRules(), newCheck(own), newConfig(own), newDemo(), newCleanup(), newVersion())
 	return root
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/usher-proxy/usher/proxier"
+	"github.com/usher-proxy/usher/proxier/handover"
 )
 
 func newRun(own Policies) *cobra.Command {
@@ -43,10 +44,15 @@ kube-proxy, any flag on the command line wins over the file, not only
 }
 
 func serve(cmd *cobra.Command, o *options) error {
+	inherited, err := handover.Received()
+	if err != nil {
+		return err
+	}
 	cfg, err := o.config()
 	if err != nil {
 		return err
 	}
+	cfg.Inherited = inherited
 	if o.file.writeTo != "" {
 		return o.writeTo(o.file.writeTo, cmd.OutOrStdout())
 	}
@@ -61,15 +67,32 @@ func serve(cmd *cobra.Command, o *options) error {
 	cfg.Log, cfg.RecordLog = logs.messages, logs.records
 	cfg.Log.Infof("usher %s", version)
 	o.tell(cfg.Log)
+	if handover.InTrial() {
+		return try(cmd.Context(), o, cfg)
+	}
 	o.kernel.apply(cfg.Log)
 	if cfg.Source, err = o.source.open(cmd.Context(), &cfg); err != nil {
+		return err
+	}
+	if cfg.Successor, err = newSuccessor(logs); err != nil {
 		return err
 	}
 	cfg.Registry = prometheus.NewRegistry()
 	cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	logs.measure(cfg.Registry)
 	cfg.Configz, cfg.Settings = o.configz(&cfg), o.origins()
-	return o.file.untilChanged(cmd.Context(), cfg.Log, func(ctx context.Context) error { return runProxier(ctx, cfg) })
+	return runProxier(cmd.Context(), cfg, o)
+}
+
+// try proves to the process that is to be upgraded that this program can go on in its place.
+func try(ctx context.Context, o *options, cfg proxier.Config) (err error) {
+	if cfg.Source, err = o.source.open(ctx, &cfg); err != nil {
+		return err
+	}
+	if err := proxier.Try(cfg); err != nil {
+		return err
+	}
+	return handover.Good()
 }
 
 // gcPercent trades CPU time for memory: most of what usher holds are Services that
@@ -85,7 +108,7 @@ const ballast = 8 << 20
 // cores are those that the runtime has found, by its CPUs or a cgroup's limit.
 var cores = runtime.GOMAXPROCS(0)
 
-func runProxier(ctx context.Context, cfg proxier.Config) error {
+func runProxier(ctx context.Context, cfg proxier.Config, o *options) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 		unused := make([]byte, ballast)
@@ -98,5 +121,7 @@ func runProxier(ctx context.Context, cfg proxier.Config) error {
 	if err != nil {
 		return err
 	}
+	defer upgradeOnHangup(ctx, p, cfg.Log)()
+	defer o.file.onChange(ctx, cfg.Log, func() { p.Upgrade(ctx, nil) })() // what is wrong is logged
 	return p.Run(ctx)
 }

@@ -1,0 +1,202 @@
+package proxier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/usher-proxy/usher/proxier/relay"
+	"github.com/usher-proxy/usher/proxier/tcp"
+)
+
+// departure is the time in which connections are made ready to go on in another process.
+// Each of them arrives once: with both its sockets at rest, or with its client's alone if it
+// was looking for an endpoint, or at its end. Nothing is accepted meanwhile.
+type departure struct {
+	mu      sync.Mutex
+	pending map[*connection]bool // true: somebody sees to it
+	ready   []*departed
+	all     chan struct{} // closed when none is pending
+}
+
+// departed is a connection that rests.
+type departed struct {
+	*connection
+	client, backend *tcp.Conn    // backend is nil if it looks for an endpoint
+	state           *relay.State // nil if it was never relayed
+}
+
+// errDeparts is why a search for an endpoint has ended that goes on in another process.
+var errDeparts = errors.New("the connection is handed over to another process")
+
+// depart has all connections come to rest. Those that have not when ctx is done are an error;
+// then stay has to be called all the same.
+func (c *connections) depart(ctx context.Context) (*departure, error) {
+	d := &departure{pending: map[*connection]bool{}, all: make(chan struct{})}
+	all := c.all()
+	for _, one := range all {
+		d.pending[one] = false
+	}
+	c.leaving.Store(d) // from now on they see to it themselves where they would wait
+	for _, one := range all {
+		one.mu.Lock()
+		relayed, phase := one.there, one.phase
+		one.mu.Unlock()
+		switch {
+		case relayed:
+			d.release(one)
+		case phase != nil:
+			phase.depart()
+		}
+	}
+	d.arrived(nil, nil)
+	select {
+	case <-d.all:
+		return d, nil
+	case <-ctx.Done():
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d, fmt.Errorf("%d connections of %d have not come to rest", len(d.pending), len(all))
+	}
+}
+
+// departs is the departure that is under way, nil if none is.
+func (c *connection) departs() *departure { return c.connections.leaving.Load() }
+
+// release has a relay come to rest. One that is about to end does that instead, and one
+// whose endpoint has just failed it arrives by its search for another one.
+func (d *departure) release(c *connection) {
+	if !d.takes(c) {
+		return
+	}
+	client, backend, state, err := c.relay.Release()
+	switch {
+	case err == nil:
+		d.arrived(c, &departed{c, client, backend, &state})
+	default:
+		d.leaves(c)
+	}
+}
+
+// takes says whether nobody sees to a connection yet, and that the caller does from now on.
+func (d *departure) takes(c *connection) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	taken, pending := d.pending[c]
+	if !pending || taken {
+		return false
+	}
+	d.pending[c] = true
+	return true
+}
+
+// leaves leaves a connection to itself.
+func (d *departure) leaves(c *connection) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pending[c] {
+		d.pending[c] = false
+	}
+}
+
+// arrived is called with a connection that rests, or that has ended. What comes too late is
+// sent back.
+func (d *departure) arrived(c *connection, rests *departed) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pending == nil {
+		if rests != nil {
+			go rests.stay()
+		}
+		return
+	}
+	delete(d.pending, c)
+	if rests != nil {
+		d.ready = append(d.ready, rests)
+	}
+	if len(d.pending) == 0 {
+		d.pending = nil
+		close(d.all)
+	}
+}
+
+// stay has everything go on in this process.
+func (c *connections) stay(d *departure) {
+	c.leaving.Store(nil)
+	d.mu.Lock()
+	d.pending = nil
+	d.mu.Unlock()
+	for _, one := range d.ready {
+		one.stay()
+	}
+}
+
+// stay has a connection go on where it was.
+func (d *departed) stay() {
+	if d.backend == nil {
+		go d.searchOn(d.state)
+		return
+	}
+	d.resume(d.client, d.backend, *d.state)
+}
+
+// resume goes on with both sides.
+func (c *connection) resume(client, backend *tcp.Conn, s relay.State) {
+	r, err := relay.Resume(client, backend, s, relay.Settings{Limits: &c.settings.Relay, Clock: c.clock}, c)
+	if err != nil { // it is not what Release makes
+		c.panicked(err)
+		backend.Reset()
+		c.refuse("internal_error", err)
+		return
+	}
+	c.connected(r)
+	r.Start()
+	c.started()
+}
+
+// searchOn finds an endpoint for a connection that has none, with what its client has sent
+// if that was relayed before.
+func (c *connection) searchOn(held *relay.State) {
+	found, ok := c.find(held)
+	switch {
+	case !ok:
+	case held == nil:
+		c.run(found)
+	default:
+		c.take(found)
+		c.resume(c.client, found.Conn, *held)
+	}
+}
+
+// rests is called when the search has ended for a departure.
+func (c *connection) rests(held *relay.State) {
+	c.client.Unwatch()
+	rests := &departed{connection: c, client: c.client, state: held}
+	if d := c.departs(); d != nil {
+		d.arrived(c, rests)
+	} else { // it did not take place
+		rests.stay()
+	}
+}
+
+// restsEarly is rests for a connection that was to get another endpoint. It returns false
+// if it is about to end.
+func (c *connection) restsEarly() bool {
+	_, held, err := c.relay.ReleaseClient()
+	if err != nil {
+		return false
+	}
+	c.mu.Lock()
+	c.relay = nil
+	c.mu.Unlock()
+	c.rests(&held)
+	return true
+}
+
+// started is called when bytes begin to move, which may be just when they should not.
+func (c *connection) started() {
+	if d := c.departs(); d != nil {
+		go d.release(c)
+	}
+}

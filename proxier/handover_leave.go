@@ -1,0 +1,297 @@
+package proxier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/usher-proxy/usher/proxier/annotation"
+	"github.com/usher-proxy/usher/proxier/handover"
+	"github.com/usher-proxy/usher/proxier/instant"
+	"github.com/usher-proxy/usher/proxier/limit"
+	"github.com/usher-proxy/usher/proxier/udp"
+)
+
+// restTime is how long connections have to come to rest. They do at once, but for those in
+// the hands of a busy poller.
+const restTime = 2 * time.Second
+
+// leave brings everything to rest, and has carry take it to another process. carry does not
+// return if that has taken the place of this one. When it returns without an error the other
+// one has everything: nothing goes on here, and nothing is to be taken away. With an error
+// everything goes on. It belongs to the reconcile loop.
+func (p *Proxier) leave(carry func(handover.Parcel) error) error {
+	l := &handingOver{Proxier: p, packets: map[*socket]udp.SocketState{}}
+	err := l.rest()
+	var parcel handover.Parcel
+	if err == nil {
+		parcel, err = l.pack()
+	}
+	if err == nil {
+		err = carry(parcel)
+	}
+	if err != nil {
+		l.stay()
+	}
+	return err
+}
+
+// handingOver is one attempt of it.
+type handingOver struct {
+	*Proxier
+	trial     bool                        // nothing rests, and no files go along
+	departure *departure                  // nil in a trial
+	packets   map[*socket]udp.SocketState // that were released
+	refused   []*socket                   // that could not be, and end with their sessions
+
+	state    handedOver
+	files    []int
+	settings map[*annotation.Settings]int
+	numbers  map[*listener]int
+}
+
+// rest stops everything. Who comes now waits in the kernel.
+func (l *handingOver) rest() (err error) {
+	for _, s := range l.allSockets() {
+		s.rest()
+	}
+	l.redirectDenied(func(s *streamSocket) { s.rest() })
+	ctx, cancel := context.WithTimeout(context.Background(), restTime)
+	defer cancel()
+	if l.departure, err = l.data.connections.depart(ctx); err != nil {
+		return err
+	}
+	for _, s := range l.allSockets() {
+		if s.packet == nil {
+			continue
+		}
+		state, err := s.packet.Release()
+		if err != nil {
+			return fmt.Errorf("UDP on %s: %w", s.addr, err)
+		}
+		l.packets[s] = state
+	}
+	return nil
+}
+
+// stay has everything go on here.
+func (l *handingOver) stay() {
+	var errs []error
+	for s, state := range l.packets {
+		errs = append(errs, s.packet.resume(state))
+	}
+	if l.departure != nil {
+		l.data.connections.stay(l.departure)
+	}
+	for _, s := range l.allSockets() {
+		errs = append(errs, s.goOn())
+	}
+	l.redirectDenied(func(s *streamSocket) { errs = append(errs, s.goOn()) })
+	if err := errors.Join(errs...); err != nil {
+		l.cfg.Log.WithError(err).Error("after a hand-over that has failed, some sockets cannot go on")
+	}
+}
+
+func (l *handingOver) allSockets() (list []*socket) {
+	for _, of := range l.serving {
+		list = append(list, of.sockets...)
+	}
+	return list
+}
+
+// redirectDenied calls f for the sockets that never answer.
+func (p *Proxier) redirectDenied(f func(*streamSocket)) {
+	if r, ok := p.data.capture.(*redirect); ok {
+		for _, s := range r.denied {
+			f(s)
+		}
+	}
+}
+
+// pack makes a parcel of everything that rests.
+func (l *handingOver) pack() (handover.Parcel, error) {
+	l.state = handedOver{
+		Format: handoverFormat, Version: l.cfg.Version, Times: l.times + 1, Began: instant.Of(l.started),
+		Capture: l.data.capture.String(), Numbering: l.data.observer.Numbering(),
+		Denied: map[Family]carriedSocket{}, Servers: map[string]uint64{},
+	}
+	l.settings, l.numbers = map[*annotation.Settings]int{}, map[*listener]int{}
+	err := errors.Join(l.packListeners(), l.packDenied(), l.packServers(), l.packConnections())
+	if l.nodeObject != nil {
+		var fault error
+		l.state.Node, fault = json.Marshal(l.nodeObject)
+		err = errors.Join(err, fault)
+	}
+	for _, o := range l.overrides {
+		l.state.Overrides = append(l.state.Overrides, carriedOverride{
+			Addr: o.addr, Port: o.port, Pod: o.pod, Namespace: o.service.namespace, Service: o.service.name,
+			UID: o.uid, Since: o.since, Tenant: o.tenant,
+		})
+	}
+	if err != nil {
+		return handover.Parcel{}, err
+	}
+	state, err := encode(&l.state)
+	return handover.Parcel{State: state, Files: l.files}, err
+}
+
+// file adds a file, and returns its cookie.
+func (l *handingOver) file(fd int) (uint64, error) {
+	cookie, err := handover.Cookie(fd)
+	if err == nil && !l.trial {
+		l.files = append(l.files, fd)
+	}
+	return cookie, err
+}
+
+func (l *handingOver) packListeners() (err error) {
+	told := map[*sharedPort]bool{}
+	for _, from := range l.serving {
+		carried := l.carry(from)
+		if !told[from.shared] && from.shared.affinity != nil {
+			told[from.shared] = true
+			carried.Affinity = from.shared.affinity.Entries()
+		}
+		for _, s := range from.sockets {
+			one, fault := l.carrySocket(s)
+			err = errors.Join(err, fault)
+			carried.Sockets = append(carried.Sockets, one)
+		}
+		l.numbers[from] = len(l.state.Listeners)
+		l.state.Listeners = append(l.state.Listeners, carried)
+	}
+	if l.trial {
+		return err
+	}
+	for _, d := range l.departure.ready {
+		if _, known := l.numbers[d.listener]; !known {
+			l.numbers[d.listener] = len(l.state.Listeners) + len(l.state.Leaving)
+			l.state.Leaving = append(l.state.Leaving, l.carry(d.listener))
+		}
+	}
+	return err
+}
+
+// carry is a listener without its sockets.
+func (l *handingOver) carry(from *listener) carriedListener {
+	port := from.current.Load().port
+	number, known := l.settings[port.Settings]
+	if !known {
+		number = len(l.state.Settings)
+		l.settings[port.Settings] = number
+		l.state.Settings = append(l.state.Settings, *port.Settings)
+	}
+	c := carriedListener{Port: *port, Settings: number, Health: from.health.State()}
+	c.Port.Settings = nil
+	return c
+}
+
+func (l *handingOver) carrySocket(s *socket) (c carriedSocket, err error) {
+	c = carriedSocket{Addr: s.addr, Set: s.set, Frontend: s.frontend}
+	if s.stream != nil {
+		c.Listens = s.stream.now.listen
+		c.Cookie, err = l.file(s.stream.fd)
+		return c, err
+	}
+	if !l.trial {
+		c.Packets, err = l.carryPackets(l.packets[s])
+	}
+	return c, err
+}
+
+// carryPackets replaces files by their numbers in Files, and routes by plain ones.
+func (l *handingOver) carryPackets(s udp.SocketState) (*carriedPacket, error) {
+	c := &carriedPacket{}
+	var errs []error
+	number := func(fd *int) {
+		if *fd < 0 {
+			return
+		}
+		cookie, err := l.file(*fd)
+		errs = append(errs, err)
+		*fd, c.Files = len(c.Files), append(c.Files, cookie)
+	}
+	s.Readers, s.Sessions = slices.Clone(s.Readers), slices.Clone(s.Sessions) // they may have to go on here
+	number(&s.FD)
+	for i := range s.Readers {
+		number(&s.Readers[i].FD)
+	}
+	for i := range s.Sessions {
+		one := &s.Sessions[i]
+		number(&one.FD)
+		of := one.Route.Of.(*packetRoute)
+		c.Sessions = append(c.Sessions, carriedRoute{
+			Endpoint: of.pick.Endpoint, Affinity: of.pick.Affinity, Frontend: of.frontend, VIP: of.vip, Client: string(of.client),
+			Set: of.set, Eligible: of.eligible, Known: of.known, Terminating: of.terminating, SourceWhy: of.sourceWhy,
+		})
+		one.Route.Of, one.Route.Unused = nil, nil
+	}
+	c.State = s
+	return c, errors.Join(errs...)
+}
+
+func (l *handingOver) packDenied() (err error) {
+	l.redirectDenied(func(s *streamSocket) {
+		cookie, fault := l.file(s.fd)
+		err = errors.Join(err, fault)
+		l.state.Denied[familyOf(s.addr.Addr())] = carriedSocket{Addr: s.addr, Cookie: cookie, Listens: true}
+	})
+	return err
+}
+
+// packServers adds what is served beside Services.
+func (l *handingOver) packServers() (err error) {
+	for what, fd := range l.servers.files() {
+		cookie, fault := l.file(fd)
+		err = errors.Join(err, fault)
+		l.state.Servers[what] = cookie
+	}
+	return err
+}
+
+// connectionsTogether is how many are encoded as one: another process decodes several of
+// these at a time.
+const connectionsTogether = 256
+
+func (l *handingOver) packConnections() (err error) {
+	var some []carriedConnection
+	flush := func() {
+		if len(some) == 0 {
+			return
+		}
+		b, fault := encode(some)
+		err = errors.Join(err, fault)
+		l.state.Connections, some = append(l.state.Connections, b), some[:0]
+	}
+	if l.trial {
+		return nil
+	}
+	for _, d := range l.departure.ready {
+		one, fault := l.carryConnection(d)
+		err = errors.Join(err, fault)
+		if some = append(some, one); len(some) == connectionsTogether {
+			flush()
+		}
+	}
+	flush()
+	return err
+}
+
+func (l *handingOver) carryConnection(d *departed) (one carriedConnection, err error) {
+	c := d.connection
+	one = carriedConnection{
+		Listener: l.numbers[c.listener], Relay: d.state, Record: c.record.Carry(), Attempt: c.use.began,
+		KeepSource: c.keepSource, Hedged: c.hedged, Noted: c.noted, Settled: c.settled,
+		Admitted: c.visit != (limit.Visit{}), Wait: c.visit.Left(),
+	}
+	if one.Client, err = l.file(d.client.FD()); err == nil && d.backend != nil {
+		one.Backend, err = l.file(d.backend.FD())
+	}
+	if err != nil {
+		err = fmt.Errorf("connection %s: %w", c.record.ID(), err)
+	}
+	return one, err
+}

@@ -1,0 +1,136 @@
+package proxier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/handover"
+)
+
+// Successor is the program that is to take the place of this process.
+type Successor interface {
+	// Try has the program prove itself, with a state of now but without files: it reads
+	// the state and its configuration, and serves nothing. The error says what is wrong.
+	Try(context.Context, handover.Parcel) error
+	// Exec puts the program in the place of this process. It returns only if that fails.
+	Exec(handover.Parcel) error
+}
+
+// errUpgrading is why a second request is refused.
+var errUpgrading = errors.New("an upgrade is under way already")
+
+// upgrades are those of one process. It is safe for concurrent use.
+type upgrades struct {
+	one    sync.Mutex // held by the one that is under way
+	failed *prometheus.CounterVec
+}
+
+// The steps of an upgrade, as metrics and those who ask call them.
+const (
+	stepTrial = "trial"
+	stepRest  = "handover"
+)
+
+func (p *Proxier) measureUpgrades() {
+	p.upgrades.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "usher_upgrade_failures_total", Help: "Upgrades in place that did not take place, by the step that failed. Everything went on.",
+	}, []string{"step"})
+	for _, step := range []string{stepTrial, stepRest} {
+		p.upgrades.failed.WithLabelValues(step)
+	}
+	p.cfg.Registry.MustRegister(p.upgrades.failed, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "usher_upgrades", Help: "Upgrades in place since usher was started: how often a process has taken the place of another.",
+	}, func() float64 { return float64(p.times) }))
+}
+
+// Upgrade puts the successor in the place of this process, which goes on with everything
+// that is being served. It does not return if that has happened. Otherwise nothing has
+// changed, and the error says why. tell, if not nil, is told of each step. It is safe for
+// concurrent use.
+func (p *Proxier) Upgrade(ctx context.Context, tell func(step string)) (err error) {
+	if p.cfg.Successor == nil {
+		return errors.New("this usher cannot be upgraded in place")
+	}
+	if !p.upgrades.one.TryLock() {
+		return errUpgrading
+	}
+	defer p.upgrades.one.Unlock()
+	step := stepTrial
+	defer func() {
+		p.upgrades.failed.WithLabelValues(step).Inc()
+		p.cfg.Log.WithField("step", step).WithError(err).Error("handover: nothing has changed, as the upgrade has failed")
+	}()
+	if tell != nil {
+		tell(step)
+	}
+	if err := p.tryOut(ctx); err != nil {
+		return err
+	}
+	step = stepRest
+	if tell != nil {
+		tell(step)
+	}
+	p.cfg.Log.Info("handover: the program has proved itself, it takes over")
+	return p.inLoop(ctx, func(context.Context) error {
+		p.records.Flush(lastRecords / 10)
+		return p.leave(func(parcel handover.Parcel) error { return p.cfg.Successor.Exec(parcel) })
+	})
+}
+
+// tryOut has the successor prove itself.
+func (p *Proxier) tryOut(ctx context.Context) error {
+	var parcel handover.Parcel
+	err := p.inLoop(ctx, func(context.Context) (err error) {
+		h := &handingOver{Proxier: p, trial: true}
+		parcel, err = h.pack()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return p.cfg.Successor.Try(ctx, parcel)
+}
+
+// Try says whether a process with this configuration could go on with what cfg.Inherited has.
+// It changes nothing.
+func Try(cfg Config) error {
+	if err := cfg.checkPolicies(); err != nil {
+		return err
+	}
+	if cfg.Inherited == nil {
+		return errors.New("no state was handed over")
+	}
+	h, err := readHandedOver(cfg.Inherited.State)
+	if err != nil {
+		return err
+	}
+	if _, err := h.connections(); err != nil {
+		return err
+	}
+	if cfg.Capture != "auto" && cfg.Capture != h.Capture {
+		return fmt.Errorf("--capture=%s: it is %s now, and that can only be changed by a restart", cfg.Capture, h.Capture)
+	}
+	return nil
+}
+
+// upgradeTime bounds a request for an upgrade.
+const upgradeTime = 30 * time.Second
+
+// upgrade is the request for an upgrade at the admin socket. Its lines tell the steps; the
+// last one is an error, or there is none: then the process that has sent them is no more.
+func (p *Proxier) upgrade(ctx context.Context, _ url.Values, send func([]byte) error) error {
+	ctx, cancel := context.WithTimeout(ctx, upgradeTime)
+	defer cancel()
+	uid, _ := admin.Caller(ctx)
+	p.cfg.Log.WithField("uid", uid).Info("handover: asked for at the admin socket")
+	err := p.Upgrade(ctx, func(step string) { send(fmt.Appendf(nil, "{\"step\":%q}\n", step)) })
+	return &admin.Error{Status: http.StatusConflict, Message: err.Error()}
+}

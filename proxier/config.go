@@ -98,6 +98,11 @@ type Config struct {
 	SyncPeriod    time.Duration // between two passes when nothing changes
 	DrainTimeout  time.Duration // for connections to end by themselves when stopping
 
+	// Heartbeat, if set, is called every HeartbeatEvery by the loop that keeps all of this
+	// up to date, and not while that hangs.
+	Heartbeat      func()
+	HeartbeatEvery time.Duration
+
 	// HealthzAddress and MetricsAddress are host:port; empty serves none.
 	HealthzAddress, MetricsAddress string
 	// AdminSocket is the path of the unix socket that shows what this Proxier does;

@@ -68,6 +68,7 @@ type Proxier struct {
 	problems   []Problem     // of the last pass
 	ready      chan struct{} // closed after the first successful pass
 	seen       atomic.Pointer[seen]
+	tally      atomic.Pointer[tally]
 
 	// For those who ask.
 	started       time.Time     // the first of the processes that have handed over to each other
@@ -213,6 +214,9 @@ func (p *Proxier) newDataPath(mark uint32) error {
 // Ready is closed when the first complete state is being served.
 func (p *Proxier) Ready() <-chan struct{} { return p.ready }
 
+// Stopping is closed when Run has begun to end, for whatever reason.
+func (p *Proxier) Stopping() <-chan struct{} { return p.loopEnded }
+
 // Run serves until ctx is done. Then it takes its rules away, lets connections
 // end, and returns with nothing of it left running.
 func (p *Proxier) Run(ctx context.Context) error {
@@ -282,7 +286,9 @@ func (p *Proxier) Recent() *observe.Ring { return p.recent }
 // steady changes.
 func (p *Proxier) loop(ctx context.Context) {
 	timer, look := time.NewTimer(p.cfg.SyncPeriod), time.NewTicker(driftLook)
+	heart := newHeartbeat(p.cfg.Heartbeat, p.cfg.HeartbeatEvery, passLimit)
 	defer close(p.loopEnded)
+	defer heart.stop()
 	defer timer.Stop()
 	defer look.Stop()
 	verified, quiet := time.Now(), time.Now()
@@ -290,8 +296,11 @@ func (p *Proxier) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-heart.C:
+			heart.beat()
+			continue
 		case do := <-p.asked:
-			do()
+			heart.during(do)
 			continue
 		case <-look.C:
 			p.drifted = p.drifted || p.data.capture.changed()
@@ -316,17 +325,15 @@ func (p *Proxier) loop(ctx context.Context) {
 		if verify {
 			verified = start
 		}
-		timer.Reset(p.reconcile(ctx, verify))
+		heart.during(func() { timer.Reset(p.reconcile(ctx, verify)) })
 		if verify && p.drifted {
 			p.drifted = false
 			p.metrics.foreign.Inc()
 			p.foreign.Add(1)
 			quiet = time.Now().Add(driftPause * time.Since(start))
 		}
-		select {
-		case <-ctx.Done():
+		if !heart.pause(ctx, max(p.cfg.MinSyncPeriod, time.Since(start))) { // at most half of the time goes into passes
 			return
-		case <-time.After(max(p.cfg.MinSyncPeriod, time.Since(start))): // at most half of the time goes into passes
 		}
 	}
 }

@@ -19,14 +19,21 @@ const (
 	Alive = daemon.SdNotifyWatchdog
 )
 
+// maxStatus is how long a status may be: systemd drops messages of more than 4096 bytes.
+const maxStatus = 1000
+
 // Status is one line for people, which systemctl status shows.
 func Status(text string) string {
-	return "STATUS=" + strings.Map(func(r rune) rune {
+	line := strings.Map(func(r rune) rune {
 		if r < ' ' { // a line break would begin another assignment
 			return ' '
 		}
 		return r
 	}, text)
+	if len(line) > maxStatus {
+		line = strings.ToValidUTF8(line[:maxStatus], "") + "..."
+	}
+	return "STATUS=" + line
 }
 
 // Reloading is that the service reads its configuration anew, until it is Ready. The time is

@@ -91,6 +91,8 @@ func TestNotify(t *testing.T) {
 			m := newManager(t, socket)
 			must(t, Notify(Ready, Status("42 Services\nREADY=0")))
 			m.expect("READY=1\nSTATUS=42 Services READY=0")
+			must(t, Notify(Status(strings.Repeat("ü", 4096))))
+			m.expect("STATUS=" + strings.Repeat("ü", maxStatus/2) + "...")
 			must(t, Notify(Stopping, ExtendTimeout(90*time.Second)))
 			m.expect("STOPPING=1\nEXTEND_TIMEOUT_USEC=90000000")
 			must(t, Notify(MainPID(17)))

@@ -26,6 +26,7 @@ type options struct {
 	seen      seenOptions
 	admin     adminOptions
 	kernel    kernelOptions
+	running   runningOptions
 	kubeProxy kubeProxyOptions
 }
 
@@ -70,6 +71,7 @@ func (o *options) chapters() []chapter {
 		{"What can be seen", &o.seen},
 		{"How a running usher is asked", &o.admin},
 		{"What the kernel is asked for", &o.kernel},
+		{"How usher runs on its node", &o.running},
 		{"Flags of kube-proxy", &o.kubeProxy},
 	}
 }

@@ -281,6 +281,10 @@ var meanings = []struct {
 	{"--conntrack-udp-timeout=30s", func(o *options, _ *proxier.Config) bool { return o.kernel.conntrack.UDP == 30*time.Second }},
 	{"--conntrack-udp-timeout-stream=5m", func(o *options, _ *proxier.Config) bool { return o.kernel.conntrack.UDPStream == 5*time.Minute }},
 
+	{"", func(o *options, _ *proxier.Config) bool { return o.running == runningOptions{} }},
+	{"--ready-timeout=1m", func(o *options, _ *proxier.Config) bool { return o.running.readyTimeout == time.Minute }},
+	{"--keep-privileges", func(o *options, _ *proxier.Config) bool { return o.running.keepPrivileges }},
+
 	{"--proxy-mode=nftables", func(_ *options, c *proxier.Config) bool { return c.NodePortAddresses.Primary }},
 	{"--proxy-mode=nftables --nodeport-addresses=all", func(_ *options, c *proxier.Config) bool { return !c.NodePortAddresses.Primary }},
 	{"--proxy-mode=iptables", func(_ *options, c *proxier.Config) bool { return !c.NodePortAddresses.Primary }},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/handover"
+	"github.com/usher-proxy/usher/proxier/systemd"
 )
 
 func newRun(own Policies) *cobra.Command {
@@ -39,7 +40,13 @@ kube-proxy, any flag on the command line wins over the file, not only
 	}
 	o := newOptions(own)
 	o.addTo(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serve(cmd, o) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		err := serve(cmd, o)
+		if err != nil && cmd.Context().Err() == nil && !handover.InTrial() {
+			_ = systemd.Notify(systemd.Status(complaint(err))) // it is also on stderr
+		}
+		return err
+	}
 	return cmd
 }
 
@@ -81,7 +88,7 @@ func serve(cmd *cobra.Command, o *options) error {
 	cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	logs.measure(cfg.Registry)
 	cfg.Configz, cfg.Settings = o.configz(&cfg), o.origins()
-	return runProxier(cmd.Context(), cfg, o)
+	return o.runProxier(cmd.Context(), cfg)
 }
 
 // try proves to the process that is to be upgraded that this program can go on in its place.
@@ -108,7 +115,7 @@ const ballast = 8 << 20
 // cores are those that the runtime has found, by its CPUs or a cgroup's limit.
 var cores = runtime.GOMAXPROCS(0)
 
-func runProxier(ctx context.Context, cfg proxier.Config, o *options) error {
+func (o *options) runProxier(ctx context.Context, cfg proxier.Config) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 		unused := make([]byte, ballast)
@@ -117,11 +124,15 @@ func runProxier(ctx context.Context, cfg proxier.Config, o *options) error {
 	if cfg.Cores = cores; os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(cores + 1) // as tcp.NewPollers asks for
 	}
+	manager := supervise(&cfg, o.running.readyTimeout)
 	p, err := proxier.New(ctx, cfg)
 	if err != nil {
 		return err
 	}
+	if err := o.limitPrivileges(cfg.Log); err != nil {
+		return err
+	}
 	defer upgradeOnHangup(ctx, p, cfg.Log)()
 	defer o.file.onChange(ctx, cfg.Log, func() { p.Upgrade(ctx, nil) })() // what is wrong is logged
-	return p.Run(ctx)
+	return manager.run(ctx, p)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -21,6 +22,20 @@ const binaryEnv = "USHER_TEST_BINARY"
 //
 // USHER_TEST_BINARY names one that is built already.
 func Build() error {
+	if raceEnabled {
+		return build(nil, "-race")
+	}
+	return build(nil)
+}
+
+// BuildStatic is Build of what is released, without the race detector: it runs in other roots
+// than this one, too.
+func BuildStatic() error { return build([]string{"CGO_ENABLED=0"}) }
+
+// Binary is where they have put it.
+func Binary() string { return os.Getenv(binaryEnv) }
+
+func build(env []string, flags ...string) error {
 	if os.Getenv(binaryEnv) != "" {
 		return nil
 	}
@@ -34,10 +49,8 @@ func Build() error {
 	}
 	// Packages are tested in parallel: each has its own, put there as one.
 	path := filepath.Join(dir, fmt.Sprintf("building-%d", os.Getpid()))
-	build := exec.Command("go", "build", "-o", path, "github.com/usher-proxy/usher/cmd/usher")
-	if raceEnabled {
-		build.Args = append(build.Args[:2], append([]string{"-race"}, build.Args[2:]...)...)
-	}
+	build := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags, []string{"github.com/usher-proxy/usher/cmd/usher"})...)
+	build.Env = append(os.Environ(), env...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", build, err, out)
 	}

@@ -1,0 +1,127 @@
+package systemd
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-proxy/usher/test/netns"
+	"github.com/usher-proxy/usher/test/usher"
+)
+
+// unitFile is the unit of the tests.
+const unitFile = "testdata/usher.service"
+
+// scene is a machine on which usher is installed and not started, with a pod that answers.
+type scene struct {
+	*Machine
+	t *testing.T
+}
+
+func newScene(t *testing.T) *scene {
+	s := &scene{Boot(t), t}
+	s.RouteFromClient(netns.ServiceCIDRv4)
+	pod := s.AddPod(netns.Bridged, "pod")
+	pod.ServeHTTP("pod", pod.AddrPort4(8080))
+	unit, err := os.ReadFile(unitFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.PushFile("/usr/bin/usher", usher.Binary(), 0o755)
+	s.Push("/etc/systemd/system/usher.service", string(unit), 0o644)
+	s.Push("/etc/usher/manifests/web.yaml", fmt.Sprintf(`
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIP: 10.96.0.10
+  ports: [{name: http, port: 80}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [%s]}]
+`, pod.IPv4), 0o644)
+	s.configure("manifests: [/etc/usher/manifests]")
+	s.Systemctl("daemon-reload")
+	return s
+}
+
+// configure writes usher's configuration file.
+func (s *scene) configure(lines ...string) {
+	s.t.Helper()
+	s.Push("/etc/usher/config.yaml", strings.Join(append([]string{
+		"apiVersion: usher-proxy.io/v1alpha1", "kind: UsherConfiguration", "nodeName: machine", "capture: iptables",
+	}, lines...), "\n")+"\n", 0o644)
+}
+
+// dropIn adds lines to the unit.
+func (s *scene) dropIn(lines ...string) {
+	s.t.Helper()
+	s.Push("/etc/systemd/system/usher.service.d/test.conf", "[Service]\n"+strings.Join(lines, "\n")+"\n", 0o644)
+	s.Systemctl("daemon-reload")
+}
+
+// is waits until a property of the unit has a value.
+func (s *scene) is(property, want string) {
+	s.t.Helper()
+	netns.EventuallyWithin(s.t, 30*time.Second, property+"="+want, func() error {
+		if got := s.Property("usher", property); got != want {
+			return fmt.Errorf("it is %q", got)
+		}
+		return nil
+	})
+}
+
+// says waits until the journal has a text.
+func (s *scene) says(text string) {
+	s.t.Helper()
+	netns.Eventually(s.t, "the journal says "+text, func() error {
+		if all := s.Journal("usher"); !strings.Contains(all, text) {
+			return fmt.Errorf("it says\n%s", all)
+		}
+		return nil
+	})
+}
+
+// status is the unit's status text.
+func (s *scene) status() string {
+	s.t.Helper()
+	return s.Property("usher", "StatusText")
+}
+
+const vip = "http://10.96.0.10"
+
+// served waits until the Service answers a client outside of the machine.
+func (s *scene) served() {
+	s.t.Helper()
+	netns.Eventually(s.t, "the Service answers", func() error {
+		_, err := s.Client.Get(vip)
+		return err
+	})
+}
+
+// ruled says whether usher has rules in the machine.
+func (s *scene) ruled() bool {
+	s.t.Helper()
+	return strings.Contains(s.Machine.Run("iptables-save"), "USHER")
+}
+
+// holdRules has whoever writes rules for Services wait as long as /run/held exists, as they
+// do for the xtables lock.
+func (s *scene) holdRules() {
+	s.t.Helper()
+	for _, program := range []string{"iptables", "iptables-save"} {
+		s.Machine.Run("ln", "-s", "/usr/sbin/"+program, "/usr/local/sbin/"+program)
+	}
+	s.Push("/usr/local/sbin/iptables-restore", `#!/bin/sh
+[ "$1" != --version ] || exec /usr/sbin/iptables-restore "$@"
+rules=$(cat)
+case $rules in *10.96.0.*) while [ -e /run/held ]; do sleep 0.05; done ;; esac
+echo "$rules" | exec /usr/sbin/iptables-restore "$@"
+`, 0o755)
+}

@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/usher-proxy/usher/cmd/usher/cli.version=$(VERSION)
 
-.PHONY: build demo test test-cluster conformance bench bench-tcp bench-udp bench-endpoints bench-scale bench-seen lint clean
+.PHONY: build demo test test-cluster test-systemd conformance bench bench-tcp bench-udp bench-endpoints bench-scale bench-seen lint clean
 
 build: ## bin/usher, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/usher ./cmd/usher
@@ -15,12 +15,17 @@ test: build ## everything but the tests against a real API server
 	test/install-packages.sh
 	-test/bench/install-packages.sh # without these programs the tests that run them are skipped
 	-test/ui/install-packages.sh # likewise
-	test/run.sh $(shell go list ./... | grep -v -e /test/cluster -e /test/apiserver -e /test/scale)
+	test/run.sh $(shell go list ./... | grep -v -e /test/cluster -e /test/apiserver -e /test/scale -e /test/systemd)
 
 test-cluster: build ## the same binary against a real API server
 	test/install-packages.sh
 	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
 	test/run.sh ./test/cluster/... ./test/apiserver/... ./test/scale/...
+
+test-systemd: build ## a real systemd runs the unit: start, status, watchdog, crash, stop (root)
+	test/install-packages.sh
+	test/systemd/install-packages.sh
+	test/run.sh ./test/systemd/...
 
 conformance: ## the 75 cases in one table: usher on manifests, by iptables and by bind, on an API server, kube-proxy
 	test/install-packages.sh

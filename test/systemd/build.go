@@ -34,5 +34,27 @@ func Build() error {
 	if err := os.Setenv(rootEnv, strings.TrimSpace(string(root))); err != nil {
 		return err
 	}
+	if err := buildKeeper(); err != nil {
+		return err
+	}
 	return usher.BuildStatic()
+}
+
+// keeperEnv is where Build has put the program in keeper.
+const keeperEnv = "USHER_TEST_KEEPER"
+
+func keeper() string { return os.Getenv(keeperEnv) }
+
+func buildKeeper() error {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(cache, "usher-test", "keeper")
+	build := exec.Command("go", "build", "-o", path, "github.com/usher-proxy/usher/test/systemd/keeper")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", build, err, out)
+	}
+	return os.Setenv(keeperEnv, path)
 }

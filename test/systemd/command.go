@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/usher-proxy/usher/test/netns"
 )
 
 // commandTime bounds one command inside a machine. A unit that starts or stops may take its
@@ -58,6 +60,17 @@ func (m *Machine) Systemctl(args ...string) string {
 func (m *Machine) Property(unit, name string) string {
 	m.t.Helper()
 	return strings.TrimSpace(m.Systemctl("show", "--value", "--property="+name, unit))
+}
+
+// Await waits until a property of a unit has a value.
+func (m *Machine) Await(unit, property, want string) {
+	m.t.Helper()
+	netns.EventuallyWithin(m.t, commandTime, unit+": "+property+"="+want, func() error {
+		if got := m.Property(unit, property); got != want {
+			return fmt.Errorf("it is %q", got)
+		}
+		return nil
+	})
 }
 
 // Journal is what a unit has written so far, and what systemd has to say of it.

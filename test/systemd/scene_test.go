@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
@@ -69,12 +68,7 @@ func (s *scene) dropIn(lines ...string) {
 // is waits until a property of the unit has a value.
 func (s *scene) is(property, want string) {
 	s.t.Helper()
-	netns.EventuallyWithin(s.t, 30*time.Second, property+"="+want, func() error {
-		if got := s.Property("usher", property); got != want {
-			return fmt.Errorf("it is %q", got)
-		}
-		return nil
-	})
+	s.Await("usher", property, want)
 }
 
 // says waits until the journal has a text.

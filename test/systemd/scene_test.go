@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
@@ -86,6 +87,27 @@ func (s *scene) says(text string) {
 func (s *scene) status() string {
 	s.t.Helper()
 	return s.Property("usher", "StatusText")
+}
+
+// awaitStatus waits until the status begins with a text.
+func (s *scene) awaitStatus(text string) {
+	s.t.Helper()
+	netns.Eventually(s.t, "the status is "+text, func() error {
+		if got := s.status(); !strings.HasPrefix(got, text) {
+			return fmt.Errorf("it is %q", got)
+		}
+		return nil
+	})
+}
+
+// lasts sees to it that the unit stays in a state for some time.
+func (s *scene) lasts(d time.Duration, state string) {
+	s.t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if got := s.Property("usher", "ActiveState"); got != state {
+			s.t.Fatalf("usher is %s\n%s", got, s.Journal("usher"))
+		}
+	}
 }
 
 const vip = "http://10.96.0.10"

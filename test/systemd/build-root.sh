@@ -27,8 +27,8 @@ build() {
 		return 1
 	}
 	rm -rf "$tmp/root/var/cache/apt" "$tmp/root/var/lib/apt/lists" "$tmp/root/usr/share/doc"
+	rm -f "$tmp/root/var/lib/dbus/machine-id" "$tmp/root/etc/resolv.conf"
 	: >"$tmp/root/etc/machine-id" # each machine gets one of its own
-	rm -f "$tmp/root/etc/resolv.conf"
 	mv "$tmp/root" "$root"
 }
 

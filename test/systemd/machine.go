@@ -33,6 +33,7 @@ type Machine struct {
 	cmd     *netns.Cmd
 	console *console
 	init    int // the machine's process 1, as the test sees it
+	close   sync.Once
 }
 
 // machines numbers those of this process.
@@ -105,7 +106,9 @@ func (m *Machine) booted() error {
 }
 
 // Close ends the machine as a power failure does. The end of the test does so, too.
-func (m *Machine) Close() {
+func (m *Machine) Close() { m.close.Do(m.powerOff) }
+
+func (m *Machine) powerOff() {
 	m.cmd.Process.Kill()
 	m.cmd.Wait()
 	if m.t.Failed() {

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/source"
 )
 
 // exported are the labels of each metric of a Proxier that has served something, also of
@@ -65,7 +66,11 @@ func exported(t *testing.T) map[string][]string {
 // contacted is a source that has an API server.
 type contacted struct{ *memory }
 
-func (contacted) LastContact() time.Time { return time.Now() }
+func (contacted) Watches() []source.Watch {
+	return []source.Watch{{Resource: "services", LastContact: time.Now(), Synced: true, Lists: 1}}
+}
+
+func (contacted) LastState() (source.LastState, bool) { return source.LastState{File: "f"}, true }
 
 var (
 	promStrings  = regexp.MustCompile(`"[^"]*"`)
@@ -235,7 +240,7 @@ func TestExamplesOfMonitoring(t *testing.T) {
 				}
 			}
 		}
-		if len(names) != 8 {
+		if len(names) != 10 {
 			t.Errorf("there are %d alerts: %v", len(names), slices.Sorted(maps.Keys(names)))
 		}
 	})

@@ -29,11 +29,7 @@ func (p *Proxier) measureProcess() {
 	})
 	gauge("connections_limit", "Connections that there may be in all: --max-connections, or what the open files allow.", nil,
 		func() float64 { return float64(p.data.connections.room().Connections) })
-	if api, ok := p.cfg.Source.(interface{ LastContact() time.Time }); ok {
-		began := time.Now()
-		gauge("api_watch_age_seconds", "Time since the API server last sent something; a watch is sent something every minute.", nil,
-			func() float64 { return age(api.LastContact(), began) })
-	}
+	p.measureStaleness()
 	for name, file := range map[string]string{"conntrack_entries": "count", "conntrack_limit": "max"} {
 		path := "/proc/sys/net/netfilter/nf_conntrack_" + file
 		if _, err := number(path); err == nil {

@@ -21,7 +21,7 @@ func (p *Proxier) Status() admin.Status {
 	s := admin.Status{
 		Version: p.cfg.Version, Node: p.cfg.NodeName, Started: p.started, Upgrades: p.times, Capture: p.data.capture.String(), CaptureWhy: p.captureWhy,
 		Connections: p.data.connections.count(), UDPSessions: p.data.packets.Len(),
-		Watch: p.watches(), Files: openFiles(), Log: admin.Log{Dropped: p.dropped()},
+		Watch: p.watches(), LastState: p.lastState(), StaleSeconds: p.staleSince().Seconds(), Files: openFiles(), Log: admin.Log{Dropped: p.dropped()},
 		Ring: admin.Ring{Held: p.recent.Held(), Size: p.recent.Size(), Lost: p.recent.Lost()},
 	}
 	if from, ok := p.cfg.Source.(fmt.Stringer); ok {
@@ -73,18 +73,6 @@ func (p *Proxier) reasons() (list []admin.ReasonCount, overSeconds float64) {
 
 // dropped are the records that were to be logged, and were not.
 func (p *Proxier) dropped() uint64 { return p.records.Dropped() + p.records.Lost() }
-
-// watches are how current the objects are, none if they do not come from an API server.
-func (p *Proxier) watches() (list []admin.Watch) {
-	api, ok := p.cfg.Source.(interface{ Watches() []source.Watch })
-	if !ok {
-		return nil
-	}
-	for _, w := range api.Watches() {
-		list = append(list, admin.Watch{Resource: w.Resource, AgeSeconds: age(w.LastContact, p.started), Synced: w.Synced})
-	}
-	return list
-}
 
 // openFiles are those of this process.
 func openFiles() admin.Gauge {

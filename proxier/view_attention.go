@@ -18,8 +18,6 @@ import (
 const (
 	// mostAttention bounds what is told at a time.
 	mostAttention = 200
-	// staleWatch is when a watch is too old: it is sent something every minute.
-	staleWatch = 3 * time.Minute
 	// manyFiles is the part of the files that may be open from which somebody should know.
 	manyFiles = 0.9
 )
@@ -327,13 +325,7 @@ func (v *attention) problems() {
 // node tells of usher itself.
 func (v *attention) node() {
 	node := v.nodeRef()
-	for _, w := range v.watches() {
-		if w.AgeSeconds > staleWatch.Seconds() {
-			v.add(admin.SeverityWarning, node, "", "WatchStale", fmt.Sprintf(
-				"nothing was heard of %s for %s: changes in the cluster are not served; look at whether the API server can be reached",
-				w.Resource, (time.Duration(w.AgeSeconds)*time.Second).String()))
-		}
-	}
+	v.staleness()
 	if files := openFiles(); files.Limit > 0 && float64(files.Used) > manyFiles*float64(files.Limit) {
 		v.add(admin.SeverityWarning, node, "", "FilesNearLimit", fmt.Sprintf(
 			"%d of %d files are open; raise the limit (LimitNOFILE), else new connections are refused", files.Used, files.Limit))

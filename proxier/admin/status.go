@@ -20,10 +20,14 @@ type Status struct {
 
 	Source string  `json:"source"`            // where objects come from: the API server, or manifests
 	Watch  []Watch `json:"watches,omitempty"` // of the API server
-	Rules  Rules   `json:"rules"`
-	Files  Gauge   `json:"files"` // open file descriptors
-	Ring   Ring    `json:"ring"`
-	Log    Log     `json:"log"`
+	// StaleSeconds is since when what is served may be out of date, as the API server was
+	// not heard of or the last state is served; 0 if it is current.
+	StaleSeconds float64    `json:"stale_seconds,omitempty"`
+	LastState    *LastState `json:"last_state,omitempty"` // null if none is kept
+	Rules        Rules      `json:"rules"`
+	Files        Gauge      `json:"files"` // open file descriptors
+	Ring         Ring       `json:"ring"`
+	Log          Log        `json:"log"`
 
 	// Recent counts what has ended within RecentSeconds by its reason, the most frequent
 	// first. It is no longer than five minutes, and shorter if the ring does not reach
@@ -39,6 +43,16 @@ type Watch struct {
 	// bookmark or a list.
 	AgeSeconds float64 `json:"age_seconds"`
 	Synced     bool    `json:"synced"`
+	Lists      uint64  `json:"lists"` // how often all were listed: once, and when the watch could not go on
+}
+
+// LastState is the file with the last state, for a start while the API server is away.
+type LastState struct {
+	File    string     `json:"file"`
+	Served  bool       `json:"served"`            // what is served comes from the file
+	AsOf    *time.Time `json:"as_of"`             // of what is in the file, null if it is neither read nor written yet
+	Bytes   int64      `json:"bytes"`             // as written last
+	Failing string     `json:"failing,omitempty"` // why it could not be read or written, empty if it could
 }
 
 // Rules is how the writing of the capture goes.

@@ -154,7 +154,9 @@ func (p *Proxy) status() (s status, eligible, ready bool) {
 
 // Handler serves /healthz, which also asks whether the node wants traffic,
 // /livez, which does not: a node on its way out is no reason to restart, and
-// /readyz, which waits for the first complete state to be served. answered, if
+// /readyz, which waits for the first complete state to be served. How old that state is
+// makes no difference to any of them: without its API server a node serves what it knows
+// as well as all others do, and to take it out would help nobody. answered, if
 // not nil, is told the code of every answer; it may be called concurrently.
 func (p *Proxy) Handler(answered func(path string, code int)) http.Handler {
 	mux := http.NewServeMux()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -31,7 +30,11 @@ type Config struct {
 	// ServiceProxyName chooses the Services whose label
 	// service.kubernetes.io/service-proxy-name says so; "" those without it.
 	ServiceProxyName string
-	Log              logrus.FieldLogger
+	// LastState is the file with the last state, "" for none. One that is older than
+	// LastStateMaxAge is not used; 0 is any age.
+	LastState       string
+	LastStateMaxAge time.Duration
+	Log             logrus.FieldLogger
 }
 
 // API is the Source that lists and watches an API server. All methods may be
@@ -50,7 +53,8 @@ type API struct {
 	node     cache.SharedIndexInformer // nil without a node name
 
 	nodeRefused chan struct{} // has a value if the Node may not be read
-	complete    atomic.Bool
+	complete    chan struct{} // closed when all is known
+	keeper      *keeper       // nil without a file
 }
 
 var _ Source = (*API)(nil)
@@ -60,7 +64,7 @@ var _ Source = (*API)(nil)
 func NewAPI(c Config) (*API, error) {
 	ours := servicesOf(c.ServiceProxyName)
 	routeKlog(c.Log)
-	a := &API{log: c.Log, changed: newSignal(), nodeRefused: make(chan struct{}, 1)}
+	a := &API{log: c.Log, changed: newSignal(), nodeRefused: make(chan struct{}, 1), complete: make(chan struct{})}
 	a.rest = a.clientConfig(c.REST)
 	a.outages = newOutages(c.Log, apiAddress(a.rest))
 	core, discovery, err := a.connect()
@@ -68,16 +72,19 @@ func NewAPI(c Config) (*API, error) {
 		return nil, fmt.Errorf("client of the API server %s: %w", apiAddress(a.rest), err)
 	}
 	a.services.informer = a.informer(&corev1.Service{}, resource{
-		name: "services", client: core, labels: ours.services.String(), fields: notHeadless().String(),
+		name: servicesResource, client: core, heard: &a.contact.services, labels: ours.services.String(), fields: notHeadless().String(),
 	}, nil, a.services.changed)
 	a.slices.informer = a.informer(&discoveryv1.EndpointSlice{}, resource{
-		name: "endpointslices", client: discovery, labels: ours.slices.String(),
+		name: slicesResource, client: discovery, heard: &a.contact.slices, labels: ours.slices.String(),
 	}, nil, a.slices.changed)
 	if c.NodeName != "" {
 		own := fields.OneTermEqualSelector(metav1.ObjectNameField, c.NodeName)
-		a.node = a.informer(&corev1.Node{}, resource{name: "nodes", client: core, fields: own.String()}, a.nodeWasRefused, func() {})
+		a.node = a.informer(&corev1.Node{}, resource{name: nodesResource, client: core, heard: &a.contact.nodes, fields: own.String()}, a.nodeWasRefused, func() {})
 	}
 	a.events = newEvents(core, c.NodeName, a.uidOf, c.Log)
+	if c.LastState != "" {
+		a.keeper = newKeeper(a, c)
+	}
 	return a, nil
 }
 
@@ -92,7 +99,9 @@ func (a *API) clientConfig(given *rest.Config) *rest.Config {
 	if config.QPS == 0 { // three watches and a few Events; client-go's 5 would hold back a burst of Events
 		config.QPS, config.Burst = 20, 40
 	}
-	config.Wrap(a.contact.wrap)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return a.contact.wrap(next, func(verb, resource string, err error) { a.outages.failed(verb, resource, err) })
+	})
 	return config
 }
 
@@ -140,6 +149,9 @@ func (a *API) Run(ctx context.Context) error {
 	}
 	running.Go(func() { a.events.run(ctx) })
 	running.Go(func() { a.awaitLists(ctx) })
+	if a.keeper != nil {
+		running.Go(func() { a.keeper.run(ctx) })
+	}
 	running.Wait()
 	utilnet.CloseIdleConnectionsFor(a.http.Transport)
 	return nil
@@ -164,20 +176,30 @@ func (a *API) awaitLists(ctx context.Context) {
 	if a.node != nil {
 		a.awaitNode(ctx)
 	}
-	a.complete.Store(true)
+	close(a.complete)
 	a.changed.send()
 
-	a.log.Infof("the API server %s has %d Services to serve, and %d EndpointSlices",
-		apiAddress(a.rest), len(a.services.objects()), len(a.slices.objects()))
+	a.log.Infof("the API server %s has %d Services to serve, and %d EndpointSlices%s",
+		a.address(), len(a.services.objects()), len(a.slices.objects()), a.keeper.replaced())
 	if kubernetes, ok, _ := a.services.informer.GetStore().GetByKey("default/kubernetes"); ok {
 		warnIfOwnService(a.rest, kubernetes.(*corev1.Service), a.log)
+	}
+	if a.keeper.node() != nil { // it goes if there is none any more, of which no event tells
+		select {
+		case <-ctx.Done():
+		case <-a.node.HasSyncedChecker().Done():
+			a.changed.send()
+		}
 	}
 }
 
 func (a *API) awaitNode(ctx context.Context) {
 	patience := time.NewTimer(nodePatience)
 	defer patience.Stop()
-	const without = "going on without the own Node: its zone (topology hints), addresses and pod CIDRs are unknown until "
+	without := "going on without the own Node: its zone (topology hints), addresses and pod CIDRs are unknown until "
+	if a.keeper.node() != nil {
+		without = "going on with the own Node of the last state until "
+	}
 	select {
 	case <-ctx.Done():
 	case <-a.node.HasSyncedChecker().Done():
@@ -193,35 +215,6 @@ func (a *API) awaitNode(ctx context.Context) {
 
 // Changed implements Source.
 func (a *API) Changed() <-chan struct{} { return a.changed }
-
-// Objects implements Source.
-func (a *API) Objects() (Objects, bool) {
-	if !a.complete.Load() {
-		return Objects{}, false
-	}
-	objects := Objects{
-		Services: a.services.objects(),
-		Slices:   a.slices.objects(),
-
-		ExpectsNode: a.node != nil,
-	}
-	if a.node != nil {
-		if nodes := list[*corev1.Node](a.node); len(nodes) > 0 {
-			objects.Node = nodes[0]
-		}
-	}
-	return objects, true
-}
-
-// list returns what an informer's cache holds.
-func list[T any](informer cache.SharedIndexInformer) []T {
-	all := informer.GetStore().List()
-	typed := make([]T, len(all))
-	for i, object := range all {
-		typed[i] = object.(T)
-	}
-	return typed
-}
 
 // Event implements Source.
 func (a *API) Event(about Ref, reason, message string) { a.events.add(about, reason, message) }
@@ -243,7 +236,3 @@ func (a *API) uidOf(about Ref) types.UID {
 	}
 	return ""
 }
-
-// LastContact returns when the API server last sent something, the zero time
-// if it never did. While it lives that is about a minute ago at most.
-func (a *API) LastContact() time.Time { return a.contact.time() }

@@ -23,9 +23,13 @@
 //	filter.go       which objects are ours
 //	client.go       clients without client-go's clientset
 //	api.go          informers, and when the lists are complete
+//	apistate.go     what is known now: from the lists, or from the last state
 //	listwatch.go    one list and watch
 //	outage.go       what to say when they fail
-//	contact.go      when the API server last sent something
+//	contact.go      when the API server last sent something of each kind
+//	watches.go      the same for those who ask
+//	laststate.go    when the last state is kept in a file, and when it is served
+//	laststate/      that file
 //	strip.go        what is not worth keeping, and what is no change
 //	events.go       Kubernetes Events
 //	klog.go         client-go's own log lines

@@ -17,6 +17,7 @@ import (
 type resource struct {
 	name   string // "services"
 	client rest.Interface
+	heard  *heard // counts the lists
 	fields string // selectors, "" for all
 	labels string
 }
@@ -43,20 +44,38 @@ func (r resource) listWatch(o *outages, onRefused func()) cache.ListerWatcher {
 	list := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		result, err := plain.ListWithContext(ctx, options)
 		note(ctx, "list", err)
+		if err == nil && options.Continue == "" {
+			r.heard.lists.Add(1)
+		}
 		return result, err
 	}
 	watch := func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 		result, err := plain.WatchWithContext(ctx, options)
+		if err == nil && unanswered(result) {
+			if options.SendInitialEvents == nil {
+				return result, nil // it has ended already: the informer tries again
+			}
+			err = errors.New("no answer")
+		}
 		if err != nil && options.SendInitialEvents != nil {
 			return nil, opaque(err) // a list follows, and tells
 		}
 		if err == nil && options.SendInitialEvents != nil {
 			o.answered("list", r.name) // there will be none
+			r.heard.lists.Add(1)
 		}
 		note(ctx, "watch", err)
 		return result, err
 	}
 	return &cache.ListWatch{ListWithContextFunc: list, WatchFuncWithContext: watch}
+}
+
+// unanswered reports whether a watch had no answer though it did not fail: client-go makes
+// one that has ended of a connection that was cut, or could not be had in time. The
+// transport has told why.
+func unanswered(w watch.Interface) bool {
+	_, streams := w.(*watch.StreamWatcher)
+	return !streams
 }
 
 // opaque hides what kind of error err is. The informer begins with a watch

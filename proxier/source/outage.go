@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -18,7 +19,8 @@ import (
 
 // A request that keeps failing is told when it begins to fail, when it fails
 // in another way, once in outageRepeat, and when it succeeds again. One that
-// fails every now and then is told once in outageAgain.
+// fails every now and then is told once in outageAgain. If the fault is not that
+// of the request, all requests count as one.
 const (
 	outageRepeat = 10 * time.Minute
 	outageAgain  = time.Minute
@@ -32,7 +34,7 @@ type outages struct {
 	again   *quiet
 
 	mu   sync.Mutex
-	open map[string]*outage // by what was tried
+	open map[string]*outage // by what was tried, "" if all is as one
 }
 
 type outage struct {
@@ -49,20 +51,24 @@ func newOutages(log logrus.FieldLogger, address string) *outages {
 func (o *outages) failed(verb, resource string, err error) {
 	cause, advice := diagnose(err, resource)
 	what := verb + " " + resource
+	scope := what
+	if concernsAll(cause) {
+		scope = ""
+	}
 
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	out := o.open[what]
+	out := o.open[scope]
 	if out == nil {
 		out = &outage{since: now}
-		o.open[what] = out
+		o.open[scope] = out
 	}
 	if out.cause == cause && now.Sub(out.told) < outageRepeat {
 		return
 	}
 	out.cause = cause
-	if o.again.passes(what + cause) {
+	if o.again.passes(scope + cause) {
 		out.told = now
 		o.log.Warnf("cannot %s at the API server %s: %v; %s; what is known stays in use", what, o.address, withoutURL(err), advice)
 	}
@@ -70,14 +76,26 @@ func (o *outages) failed(verb, resource string, err error) {
 
 // answered notes that verb succeeded on resource.
 func (o *outages) answered(verb, resource string) {
-	what := verb + " " + resource
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := o.open[what]
-	delete(o.open, what)
-	if out != nil && !out.told.IsZero() {
-		o.log.Infof("can %s at the API server %s again, after %s", what, o.address, time.Since(out.since).Round(time.Second))
+	what := verb + " " + resource
+	if lasted := o.close(what); lasted > 0 {
+		o.log.Infof("can %s at the API server %s again, after %s", what, o.address, lasted)
 	}
+	if lasted := o.close(""); lasted > 0 {
+		o.log.Infof("the API server %s answers again, after %s", o.address, lasted)
+	}
+}
+
+// close ends an outage. It returns how long that has lasted, rounded up to a second, and 0
+// if there is nothing to tell.
+func (o *outages) close(scope string) time.Duration {
+	out := o.open[scope]
+	delete(o.open, scope)
+	if out == nil || out.told.IsZero() {
+		return 0
+	}
+	return max(time.Since(out.since).Round(time.Second), time.Second)
 }
 
 // withoutURL shortens an error of net/http, which quotes the whole request.
@@ -95,25 +113,49 @@ func refused(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err)
 }
 
+// Kinds of failures.
+const (
+	causeForbidden    = "forbidden"
+	causeUnauthorized = "unauthorized"
+	causeNotFound     = "not found"
+	causeCertificate  = "certificate"
+	causeName         = "name"
+	causeRefused      = "connection refused"
+	causeUnreachable  = "unreachable"
+	causeCut          = "connection ended"
+	causeOther        = "other"
+)
+
+// concernsAll reports whether what is asked for makes no difference to a failure.
+func concernsAll(cause string) bool {
+	switch cause {
+	case causeForbidden, causeNotFound, causeOther:
+		return false
+	}
+	return true
+}
+
 // diagnose returns the kind of a failure, and what to do about it.
 func diagnose(err error, resource string) (cause, advice string) {
 	switch {
 	case apierrors.IsForbidden(err):
-		return "forbidden", fmt.Sprintf("give usher's user the verbs list and watch on %s (a ClusterRole and its binding)", resource)
+		return causeForbidden, fmt.Sprintf("give usher's user the verbs list and watch on %s (a ClusterRole and its binding)", resource)
 	case apierrors.IsUnauthorized(err):
-		return "unauthorized", "the API server does not know usher's credentials: see the token or client certificate (expired?)"
+		return causeUnauthorized, "the API server does not know usher's credentials: see the token or client certificate (expired?)"
 	case apierrors.IsNotFound(err):
-		return "not found", "is this the address of a Kubernetes API server of version 1.21 or later?"
+		return causeNotFound, "is this the address of a Kubernetes API server of version 1.21 or later?"
 	case isCertificateError(err):
-		return "certificate", "see certificate-authority in the kubeconfig, and that the server's certificate names this address"
+		return causeCertificate, "see certificate-authority in the kubeconfig, and that the server's certificate names this address"
 	case isDNSError(err):
-		return "name", "the name of the API server does not resolve on this node: see its DNS, or give an address with --master"
+		return causeName, "the name of the API server does not resolve on this node: see its DNS, or give an address with --master"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused", "is the API server running, and is this its address (kubeconfig, --master)?"
+		return causeRefused, "is the API server running, and is this its address (kubeconfig, --master)?"
 	case isTimeout(err) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH):
-		return "unreachable", "see routes and firewalls between this node and the API server"
+		return causeUnreachable, "see routes and firewalls between this node and the API server"
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
+		return causeCut, "see the log of the API server, or of what is in front of it: it takes connections, and ends them without an answer"
 	}
-	return "other", "see the API server's log"
+	return causeOther, "see the API server's log"
 }
 
 func isCertificateError(err error) bool {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -21,6 +22,7 @@ func TestOutageIsToldOnce(t *testing.T) {
 	o := newOutages(log, "10.0.0.5:6443")
 	for range 100 {
 		o.failed("list", "services", syscall.ECONNREFUSED)
+		o.failed("watch", "nodes", syscall.ECONNREFUSED) // the same
 	}
 	o.failed("list", "services", apierrors.NewUnauthorized("who?")) // another cause
 	o.answered("list", "services")
@@ -32,7 +34,7 @@ func TestOutageIsToldOnce(t *testing.T) {
 	want := []string{
 		"warning cannot list services at the API server 10.0.0.5:6443: connection refused; is the API server running, and is this its address (kubeconfig, --master)?; what is known stays in use",
 		"warning cannot list services at the API server 10.0.0.5:6443: who?; the API server does not know usher's credentials: see the token or client certificate (expired?); what is known stays in use",
-		"info can list services at the API server 10.0.0.5:6443 again, after 0s",
+		"info the API server 10.0.0.5:6443 answers again, after 1s",
 	}
 	if got := log.all(); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -51,10 +53,24 @@ func TestOutageIsToldAgainAfterAWhile(t *testing.T) {
 			t.Errorf("told %d times in half an hour", n)
 		}
 		o.answered("watch", "nodes")
-		if log.count("can watch nodes", "after 30m0s") != 1 {
+		if log.count("answers again", "after 30m0s") != 1 {
 			t.Errorf("got %q", log.all())
 		}
 	})
+}
+
+// What is wrong with one request is told of that one.
+func TestOutageOfOneRequest(t *testing.T) {
+	log := newLogbook(t)
+	o := newOutages(log, "10.0.0.5:6443")
+	forbidden := apierrors.NewForbidden(schema.GroupResource{}, "", nil)
+	o.failed("list", "nodes", forbidden)
+	o.answered("list", "services")
+	o.failed("list", "nodes", forbidden)
+	o.answered("list", "nodes")
+	if log.count("cannot list nodes") != 1 || log.count("can list nodes at the API server 10.0.0.5:6443 again, after 1s") != 1 || len(log.all()) != 2 {
+		t.Errorf("got %q", log.all())
+	}
 }
 
 func TestDiagnose(t *testing.T) {
@@ -70,6 +86,7 @@ func TestDiagnose(t *testing.T) {
 		{&url.Error{Err: &net.OpError{Err: syscall.EHOSTUNREACH}}, "routes and firewalls"},
 		{&url.Error{Err: &net.OpError{Err: timeout{}}}, "routes and firewalls"},
 		{fmt.Errorf("failed: %w", syscall.ECONNREFUSED), "running"},
+		{&url.Error{Err: io.EOF}, "in front of it"},
 		{errors.New("odd"), "log"},
 	} {
 		if _, advice := diagnose(test.err, "services"); !strings.Contains(advice, test.want) {

@@ -3,12 +3,14 @@ package source
 import (
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	stdlog "log"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,7 +72,7 @@ func TestMasterKeepsCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, b)
-	within(t, "a CA that was not given is not trusted", func() bool { return log.count("cannot list services", "certificate-authority") == 1 })
+	within(t, "a CA that was not given is not trusted", func() bool { return log.count("cannot", "certificate-authority") == 1 })
 }
 
 func TestMasterForms(t *testing.T) {
@@ -139,12 +141,30 @@ func TestRESTConfigErrorsSayWhatToDo(t *testing.T) {
 
 func TestContactIsTransparent(t *testing.T) {
 	var c contact
-	if !c.time().IsZero() {
-		t.Error("a contact before any")
+	var told []string
+	failed := func(verb, resource string, err error) {
+		told = append(told, fmt.Sprint(verb, " ", resource, ": ", err))
 	}
-	failing := roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no") })
-	if _, err := c.wrap(failing).RoundTrip(httptest.NewRequest("GET", "/", nil)); err == nil || !c.time().IsZero() {
-		t.Errorf("error %v, contact %v", err, c.time())
+	respond := func(code int, err error) {
+		next := roundTripper(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: code, Body: http.NoBody}, err
+		})
+		if _, got := c.wrap(next, failed).RoundTrip(httptest.NewRequest("GET", "/api/v1/services", nil)); got != err {
+			t.Errorf("error %v, want %v", got, err)
+		}
+	}
+	respond(200, errors.New("no"))
+	if !slices.Equal(told, []string{"list services: no"}) {
+		t.Errorf("told %q", told)
+	}
+	respond(401, nil) // no news of Services
+	respond(503, nil)
+	if at := c.services.last.time(); !at.IsZero() {
+		t.Errorf("a contact before any: %v", at)
+	}
+	respond(200, nil)
+	if c.services.last.time().IsZero() || !c.nodes.last.time().IsZero() {
+		t.Errorf("contacts %v of Services, %v of Nodes", c.services.last.time(), c.nodes.last.time())
 	}
 }
 

@@ -93,6 +93,17 @@ var meanings = []struct {
 	{"--kube-api-qps=-1", func(o *options, _ *proxier.Config) bool { return o.source.qps == -1 }},
 	{"--kube-api-burst=7", func(o *options, _ *proxier.Config) bool { return o.source.burst == 7 }},
 	{"--kube-api-content-type=application/json", func(o *options, _ *proxier.Config) bool { return o.source.contentType == "application/json" }},
+	{"--last-state=/var/lib/usher/last-state", func(o *options, _ *proxier.Config) bool {
+		file, err := o.source.lastStateFile()
+		return err == nil && file == "/var/lib/usher/last-state" && o.source.lastStateMaxAge == 24*time.Hour
+	}},
+	{"", func(o *options, _ *proxier.Config) bool {
+		file, err := o.source.lastStateFile()
+		return err == nil && file == ""
+	}},
+	{"--last-state=kept --last-state-max-age=0", func(o *options, _ *proxier.Config) bool {
+		return o.source.lastState == "kept" && o.source.lastStateMaxAge == 0
+	}},
 	{"--manifests=a --manifests=b,c", func(o *options, c *proxier.Config) bool {
 		return reflect.DeepEqual(o.source.manifests, []string{"a", "b,c"}) && c.AllowLoopbackEndpoints
 	}},
@@ -344,6 +355,11 @@ func TestFlagsThatCannotBeMeant(t *testing.T) {
 		{"--kube-api-qps=-2", "--kube-api-qps=-2: want more than 0"},
 		{"--kube-api-burst=0", "--kube-api-burst=0: want 1 or more"},
 		{"--kube-api-content-type=text/html", "--kube-api-content-type=text/html: want application/"},
+		{"--last-state=a/b", "--last-state=a/b: want an absolute path"},
+		{"--last-state=..", "--last-state=..: want an absolute path"},
+		{"--last-state=/a/", "--last-state=/a/: want an absolute path"},
+		{"--last-state-max-age=-1s", "--last-state-max-age=-1s: want a time"},
+		{"--manifests=a --last-state=/b", "--last-state is for an API server"},
 		{"--manifests=a --kubeconfig=b", "--manifests takes the place of an API server"},
 		{"--manifests=a --master=b", "--manifests takes the place of an API server"},
 		{"--service-proxy-name=a/b", "--service-proxy-name=a/b: no Service can have this label"},
@@ -555,6 +571,19 @@ func TestHelp(t *testing.T) {
 		if strings.Contains(help.String(), "--"+m.name+" ") {
 			t.Errorf("the help shows --%s", m.name)
 		}
+	}
+}
+
+// A unit of systemd says where a file is kept, and that is not known before it runs.
+func TestLastStateInTheStateDirectory(t *testing.T) {
+	o, _ := mustConfigure(t, "--last-state=kept")
+	t.Setenv("STATE_DIRECTORY", "")
+	if file, err := o.source.lastStateFile(); !isUsage(err) || !strings.Contains(err.Error(), "StateDirectory=") {
+		t.Errorf("without one it is %q, %v", file, err)
+	}
+	t.Setenv("STATE_DIRECTORY", "/var/lib/usher:/var/lib/other")
+	if file, err := o.source.lastStateFile(); err != nil || file != "/var/lib/usher/kept" {
+		t.Errorf("it is %q, %v", file, err)
 	}
 }
 

@@ -20,6 +20,12 @@ const (
 	shownAttention = 10
 )
 
+// The states of an usher that is well. Without the API server it serves on as before.
+const (
+	serving      = "serving"
+	servingStale = "serving, but stale: "
+)
+
 // errNotServing and errDegraded are for the exit code: the screen has told what it is.
 var (
 	errNotServing = errors.New("usher does not serve yet")
@@ -97,15 +103,19 @@ func (s *fullStatus) state() string {
 		return "degraded: rules cannot be written: " + s.Rules.Failing
 	case missed > 0:
 		return fmt.Sprintf("degraded: clients miss something now (%d)", missed)
+	case s.LastState != nil && s.LastState.Served:
+		return servingStale + "the last state, which was known " + seconds(s.StaleSeconds) + " ago"
+	case s.StaleSeconds > 0:
+		return servingStale + "what was known " + seconds(s.StaleSeconds) + " ago"
 	}
-	return "serving"
+	return serving
 }
 
 func (s *fullStatus) fault() error {
 	switch {
 	case !s.Ready:
 		return errNotServing
-	case s.State != "serving":
+	case s.State != serving && !strings.HasPrefix(s.State, servingStale):
 		return errDegraded
 	}
 	return nil
@@ -126,6 +136,9 @@ func statusTable(w io.Writer, s fullStatus) error {
 		[2]string{"FAMILIES", strings.Join(s.Families, ", ")})
 	if s.Source != "" {
 		rows = append(rows, [2]string{"OBJECTS", objectsOf(s.Status)})
+	}
+	if s.LastState != nil {
+		rows = append(rows, [2]string{"LAST STATE", keeping(*s.LastState)})
 	}
 	if s.Source != "" || s.Rules != (admin.Rules{}) {
 		rows = append(rows, [2]string{"RULES", writing(s.Rules)})
@@ -177,6 +190,24 @@ func objectsOf(s admin.Status) string {
 			state = "not listed yet"
 		}
 		text += fmt.Sprintf("; %s: %s", w.Resource, state)
+	}
+	return text
+}
+
+// keeping says how the file with the last state is.
+func keeping(l admin.LastState) string {
+	text := l.File
+	if l.AsOf != nil {
+		text += ", of " + age(*l.AsOf) + " ago"
+	}
+	switch {
+	case l.Served:
+		text += "; it is served"
+	case l.AsOf == nil:
+		text += ", not written yet"
+	}
+	if l.Failing != "" {
+		text += "; failing: " + l.Failing
 	}
 	return text
 }

@@ -53,6 +53,11 @@ func TestDegradedStatus(t *testing.T) {
 	well := admin.Status{Version: "v1", Node: "node-1", Started: time.Now().Add(-50 * time.Hour), Ready: true, Source: "manifests", Rules: admin.Rules{Written: &written},
 		Files: admin.Gauge{Used: 10, Limit: 1000}, Ring: admin.Ring{Held: 5, Size: 10, Lost: 1}, Log: admin.Log{Dropped: 2}, RecentSeconds: 300,
 		Recent: []admin.ReasonCount{{Reason: "backend_refused", Code: "SC", Side: "backend", Text: "the endpoint refused", Count: 7, Trouble: 6}}}
+	asOf := time.Now().Add(-10 * time.Minute)
+	silent, started, unkept := well, well, well
+	silent.StaleSeconds = 240
+	started.StaleSeconds, started.LastState = 600, &admin.LastState{File: "/var/lib/usher/kept", Served: true, AsOf: &asOf}
+	unkept.LastState = &admin.LastState{File: "/var/lib/usher/kept", Failing: "no space left on device"}
 	failing := well
 	failing.Rules.Failing = "iptables-restore: no room"
 	some := func(severity string, n int) []admin.Attention {
@@ -68,6 +73,11 @@ func TestDegradedStatus(t *testing.T) {
 		{"all is well", well, nil, nil, []string{"STATE           serving\n", "UP FOR          2d2h\n", "OBJECTS         manifests\n", "RULES           written 60s ago\n",
 			"OPEN FILES      10 of 1000 (1%)\n", "5 of 10 held; lost: 1 by followers, 2 by the log\n", "ENDED IN THE LAST 5M:", "7       6         backend_refused   SC     backend   the endpoint refused\n"}},
 		{"a warning is no fault", well, some("warning", 1), nil, []string{"serving\n", "ATTENTION (1):\n  warning   Service shop/web   NoEndpoints   none is ready\n"}},
+		{"the API server is silent", silent, nil, nil, []string{"STATE           serving, but stale: what was known 4m ago\n"}},
+		{"the API server was never heard", started, nil, nil, []string{
+			"STATE           serving, but stale: the last state, which was known 10m ago\n", "LAST STATE      /var/lib/usher/kept, of 10m ago; it is served\n"}},
+		{"the last state cannot be kept", unkept, nil, nil, []string{
+			"STATE           serving\n", "LAST STATE      /var/lib/usher/kept, not written yet; failing: no space left on device\n"}},
 		{"rules fail", failing, nil, errDegraded, []string{"degraded: rules cannot be written: iptables-restore: no room\n"}},
 		{"clients miss something", well, some("error", 12), errDegraded, []string{"degraded: clients miss something now (12)\n", "ATTENTION (12):\n", "  and 2 more"}},
 	} {

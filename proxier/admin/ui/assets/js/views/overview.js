@@ -81,9 +81,10 @@ function cells(s, missed) {
   const r = s.rules || {};
   const ring = s.ring || { lost: 0, held: 0, size: 0 }, log = s.log || { dropped: 0 };
   const lost = log.dropped + ring.lost;
+  const stale = s.stale_seconds ? `${s.last_state?.served ? 'the last state' : 'what was known'} of ${age(s.stale_seconds)} ago; ` : '';
   return [
-    cell('State', s.ready ? 'Serving' : 'Not serving yet', s.ready && !missed && !r.failing ? 'good' : 'bad',
-      `${missed ? `degraded: clients miss something now (${missed}); ` : ''}${s.capture} capture, ${(s.families || []).join(' and ')}`),
+    cell('State', s.ready ? 'Serving' : 'Not serving yet', s.ready && !missed && !r.failing ? stale ? 'warn' : 'good' : 'bad',
+      `${stale}${missed ? `degraded: clients miss something now (${missed}); ` : ''}${s.capture} capture, ${(s.families || []).join(' and ')}`),
     cell('Services', whole(s.services), '', `${count(s.ports, 'port')}${s.draining ? `, ${s.draining} draining` : ''}`),
     watch ? cell('API server heard', `${age(watch.age_seconds)} ago`, !watch.synced || watch.age_seconds > 120 ? 'bad' : '', watch.synced ? watch.resource : `${watch.resource} not listed yet`)
       : cell('Objects come from', (s.source || 'manifests').split(' ')[0], '', s.source || 'no API server is watched'),

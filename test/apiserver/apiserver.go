@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -147,6 +148,13 @@ func (cp *ControlPlane) StopServer() {
 	cp.server.kill()
 	cp.server = nil
 }
+
+// FreezeServer keeps the API server from doing anything until [ControlPlane.ThawServer]: its
+// connections stay, and nothing answers.
+func (cp *ControlPlane) FreezeServer() { cp.server.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// ThawServer ends [ControlPlane.FreezeServer].
+func (cp *ControlPlane) ThawServer() { cp.server.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Apply makes the objects of the server equal to these, as admin. It fails the test if it
 // cannot.

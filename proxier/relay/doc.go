@@ -77,9 +77,11 @@
 //		r.Start()
 //	}
 //
+// ReleaseAll does it for many relays at a time.
+//
 // A relay that waits for another backend has only its client to give away. Its owner stops
 // to look for one, and ReleaseClient takes the place of Replay and GiveUp. Whoever gets the
-// client connects to another backend before Resume, which sends it what is held:
+// client connects to another backend before Resume, and that one gets what is held:
 //
 //	client, state, err := r.ReleaseClient()
 //	if err != nil {

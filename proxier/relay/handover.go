@@ -50,6 +50,11 @@ func (r *Relay) Release() (client, backend *tcp.Conn, s State, err error) {
 		return nil, nil, State{}, err
 	}
 	r.wakeBoth()
+	return r.collect(parted)
+}
+
+// collect waits for both flows, and takes what they leave.
+func (r *Relay) collect(parted <-chan struct{}) (client, backend *tcp.Conn, s State, err error) {
 	<-parted
 	r.mu.Lock()
 	if !r.leaving || r.reason != "" {

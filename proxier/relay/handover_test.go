@@ -235,13 +235,6 @@ func TestABulkStreamIsHandedOver(t *testing.T) {
 	}
 }
 
-// released is what Release returns.
-type released struct {
-	client, backend *tcp.Conn
-	state           State
-	err             error
-}
-
 // A poller moves a request at that moment: it has read it, and not written it yet.
 func TestReleaseWhileAPollerMoves(t *testing.T) {
 	s := newScene(t, time.Minute)
@@ -380,24 +373,24 @@ func TestWhatIsHeldAndStuckIsHandedOver(t *testing.T) {
 
 func TestOnlyOneReleases(t *testing.T) {
 	s := newScene(t, time.Minute)
-	outcomes := make(chan released, 8)
+	outcomes := make(chan Released, 8)
 	for range cap(outcomes) {
 		go func() {
-			var r released
-			r.client, r.backend, r.state, r.err = s.relay.Release()
+			var r Released
+			r.Client, r.Backend, r.State, r.Err = s.relay.Release()
 			outcomes <- r
 		}()
 	}
 	n := 0
 	for range cap(outcomes) {
-		switch r := <-outcomes; r.err {
+		switch r := <-outcomes; r.Err {
 		case nil:
 			n++
-			defer r.client.Close()
-			defer r.backend.Close()
+			defer r.Client.Close()
+			defer r.Backend.Close()
 		case ErrEnding:
 		default:
-			t.Error(r.err)
+			t.Error(r.Err)
 		}
 	}
 	if n != 1 {
@@ -410,6 +403,45 @@ func TestOnlyOneReleases(t *testing.T) {
 	if len(s.result) > 0 {
 		t.Errorf("the owner of a released relay heard of %+v", <-s.result)
 	}
+}
+
+// Each relay of a list is released or not, as if it were alone.
+func TestReleaseAll(t *testing.T) {
+	idle, stalled, ended, early := newScene(t, time.Minute), newScene(t, time.Minute), newScene(t, time.Minute), newReplays(t, time.Minute)
+	go flood(stalled.client)
+	untilStuck(t, &stalled.relay.up)
+	ended.closeBoth()
+	reset(early.backend)
+	early.wantEarly(observe.CloseRST)
+
+	scenes := []*scene{idle, stalled, ended, early.scene}
+	var list []*Relay
+	for _, s := range scenes {
+		list = append(list, s.relay)
+	}
+	all := ReleaseAll(list)
+	for i, want := range []error{nil, nil, ErrEnding, ErrNotNow} {
+		if r := all[i]; r.Err != want || (r.Client != nil) != (want == nil) || (r.Backend != nil) != (want == nil) {
+			t.Errorf("relay %d: %+v, want %v", i, r, want)
+		}
+	}
+	if len(all[1].State.ToBackend) == 0 {
+		t.Error("nothing was stuck")
+	}
+	for i, s := range scenes[:2] {
+		var err error
+		if s.relay, err = Resume(all[i].Client, all[i].Backend, all[i].State, s.relay.settings(), s); err != nil {
+			t.Fatal(err)
+		}
+		s.relay.Start()
+	}
+	idle.send(idle.client, []byte("request"))
+	idle.get(idle.backend, 7)
+	idle.closeBoth()
+	early.replay()
+	early.answerAndEnd()
+	stalled.relay.Abort(observe.Shutdown)
+	stalled.end()
 }
 
 func TestNoReleaseAfterTheEnd(t *testing.T) {

@@ -130,18 +130,21 @@ func New(client, backend *tcp.Conn, s Settings, owner Owner) *Relay {
 
 // Start begins to relay, or goes on after Resume.
 func (r *Relay) Start() {
+	resumed := r.born != 0
 	switch {
-	case r.born == 0:
+	case !resumed:
 		r.begun = now()
 		r.born = r.begun.tick() + 1
-	case r.begun == 0: // it was resumed with another backend
+	case r.begun == 0: // with another backend
 		r.mu.Lock()
 		r.beginAgain()
 		r.mu.Unlock()
 	}
 	r.since = now().tick() + 1
 	r.arm(r.since)
-	r.up.wake(byRead) // most clients have sent their request by now
+	if !resumed || r.holding.Load() { // else pollers tell if there is anything to do
+		r.up.wake(byRead) // most clients have sent their request by now
+	}
 	r.watchBoth()
 	r.unuse()
 }

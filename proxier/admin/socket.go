@@ -16,12 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultSocket is where the socket is if nobody says otherwise:
-// /run/usher/usher.sock, for an ordinary user $XDG_RUNTIME_DIR/usher.sock, and
-// nowhere ("") where there is no such directory.
+// NodeSocket is where the socket of the usher of a node is.
+const NodeSocket = "/run/usher/usher.sock"
+
+// DefaultSocket is where the socket is if nobody says otherwise: NodeSocket, for an
+// ordinary user $XDG_RUNTIME_DIR/usher.sock, and nowhere ("") where there is no such
+// directory.
 func DefaultSocket() string {
 	if os.Geteuid() == 0 {
-		return "/run/usher/usher.sock"
+		return NodeSocket
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "usher.sock")

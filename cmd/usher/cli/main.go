@@ -68,6 +68,9 @@ func complaint(err error) string {
 	return observe.Printable(strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
+// Command is the command usher, for programs that write about it.
+func Command(own Policies) *cobra.Command { return newRoot(own) }
+
 func newRoot(own Policies) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "usher",

@@ -71,6 +71,25 @@ func (s *settings) keys() map[string]string {
 	return keys
 }
 
+// Key is one of a UsherConfiguration.
+type Key struct {
+	Name    string
+	Chapter string // of usher run --help
+	Flag    *pflag.Flag
+}
+
+// Keys are all there are, in the order of the help. Their flags have the defaults.
+func Keys(own Policies) (all []Key) {
+	for _, g := range newOptions(own).groups {
+		g.flags.VisitAll(func(f *pflag.Flag) {
+			if isKey(f) {
+				all = append(all, Key{lowerCamelCase(f.Name), g.title, f})
+			}
+		})
+	}
+	return all
+}
+
 // suggestion says which key may be meant by an unknown one, or by another name of
 // its flag.
 func (s *settings) suggestion(unknown string) string {

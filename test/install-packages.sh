@@ -17,10 +17,13 @@ nsd nsd
 ps procps
 ss iproute2
 '
-# The race detector needs a C compiler. Without one the tests run without it.
+# The race detector needs a C compiler. Without one the tests run without it. systemd-analyze
+# looks at the unit.
 wants='
 gcc gcc
 /usr/include/stdlib.h libc6-dev
+setpriv util-linux
+systemd-analyze systemd
 '
 
 # missing prints the pairs of a list that are not there.

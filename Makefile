@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/usher-proxy/usher/cmd/usher/cli.version=$(VERSION)
 
-.PHONY: build demo test test-cluster test-systemd conformance bench bench-tcp bench-udp bench-endpoints bench-scale bench-seen lint clean
+.PHONY: build demo dist dist-check test test-cluster test-systemd test-packages conformance bench bench-tcp bench-udp bench-endpoints bench-scale bench-seen lint clean
 
 build: ## bin/usher, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/usher ./cmd/usher
@@ -26,6 +26,17 @@ test-systemd: build ## a real systemd runs the unit: start, status, watchdog, cr
 	test/install-packages.sh
 	test/systemd/install-packages.sh
 	test/run.sh ./test/systemd/...
+
+dist: ## dist: tar.gz, deb and rpm for amd64 and arm64, and their checksums
+	VERSION='$(VERSION)' examples/packages/dist.sh
+
+dist-check: dist ## build it once more, elsewhere: is it the same byte by byte? (5 minutes)
+	VERSION='$(VERSION)' examples/packages/dist-check.sh
+
+test-packages: dist-check ## what make dist has built, installed by dpkg and rpm in scratch roots
+	test/install-packages.sh
+	test/packages/install-packages.sh
+	USHER_DIST='$(CURDIR)/dist' test/run.sh ./test/packages
 
 conformance: ## the 75 cases in one table: usher on manifests, by iptables and by bind, on an API server, kube-proxy
 	test/install-packages.sh
@@ -64,4 +75,4 @@ lint: ## gofmt, go vet, staticcheck
 	go tool -modfile=test/tools/go.mod staticcheck ./...
 
 clean:
-	rm -rf bin
+	rm -rf bin dist

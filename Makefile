@@ -30,7 +30,7 @@ test-systemd: build ## a real systemd runs the unit: start, status, watchdog, cr
 dist: ## dist: tar.gz, deb and rpm for amd64 and arm64, and their checksums
 	VERSION='$(VERSION)' examples/packages/dist.sh
 
-dist-check: dist ## build it once more, elsewhere: is it the same byte by byte? (5 minutes)
+dist-check: dist ## build it once more, elsewhere: is it the same byte by byte? (some minutes)
 	VERSION='$(VERSION)' examples/packages/dist-check.sh
 
 test-packages: dist-check ## what make dist has built, installed by dpkg and rpm in scratch roots

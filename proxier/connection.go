@@ -132,7 +132,11 @@ func (c *connection) admit() (observe.Reason, error) {
 // enter passes the limits on connections, or waits for its turn.
 func (c *connection) enter(ctx context.Context) (err error) {
 	defer c.waits()()
-	c.visit, err = c.shared.gate.Enter(ctx, c.record.Client.Addr())
+	if waited := c.record.Waited; waited > 0 { // before it was handed over
+		c.visit, err = c.shared.gate.EnterAgain(ctx, c.record.Client.Addr(), c.settings.Limits.Wait-waited)
+	} else {
+		c.visit, err = c.shared.gate.Enter(ctx, c.record.Client.Addr())
+	}
 	c.traceLimits(err)
 	return err
 }

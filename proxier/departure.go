@@ -39,17 +39,19 @@ func (c *connections) depart(ctx context.Context) (*departure, error) {
 		d.pending[one] = false
 	}
 	c.leaving.Store(d) // from now on they see to it themselves where they would wait
+	var relayed []*connection
 	for _, one := range all {
 		one.mu.Lock()
-		relayed, phase := one.there, one.phase
+		there, phase := one.there, one.phase
 		one.mu.Unlock()
 		switch {
-		case relayed:
-			d.release(one)
+		case there && d.takes(one):
+			relayed = append(relayed, one)
 		case phase != nil:
 			phase.depart()
 		}
 	}
+	d.release(relayed...)
 	d.arrived(nil, nil)
 	select {
 	case <-d.all:
@@ -64,18 +66,19 @@ func (c *connections) depart(ctx context.Context) (*departure, error) {
 // departs is the departure that is under way, nil if none is.
 func (c *connection) departs() *departure { return c.connections.leaving.Load() }
 
-// release has a relay come to rest. One that is about to end does that instead, and one
-// whose endpoint has just failed it arrives by its search for another one.
-func (d *departure) release(c *connection) {
-	if !d.takes(c) {
-		return
+// release has relays come to rest that were taken. One that is about to end does that
+// instead, and one whose endpoint has just failed it arrives by its search for another one.
+func (d *departure) release(list ...*connection) {
+	relays := make([]*relay.Relay, len(list))
+	for i, c := range list {
+		relays[i] = c.relay
 	}
-	client, backend, state, err := c.relay.Release()
-	switch {
-	case err == nil:
-		d.arrived(c, &departed{c, client, backend, &state})
-	default:
-		d.leaves(c)
+	for i, r := range relay.ReleaseAll(relays) {
+		if r.Err != nil {
+			d.leaves(list[i])
+			continue
+		}
+		d.arrived(list[i], &departed{list[i], r.Client, r.Backend, &r.State})
 	}
 }
 
@@ -196,7 +199,7 @@ func (c *connection) restsEarly() bool {
 
 // started is called when bytes begin to move, which may be just when they should not.
 func (c *connection) started() {
-	if d := c.departs(); d != nil {
+	if d := c.departs(); d != nil && d.takes(c) {
 		go d.release(c)
 	}
 }

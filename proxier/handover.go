@@ -10,6 +10,7 @@ import (
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/instant"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/relay"
@@ -47,8 +48,9 @@ type carriedListener struct {
 	Settings int  // which these are
 	Sockets  []carriedSocket
 	Health   []outlier.EndpointState
-	// Affinity is that of the ServicePort, which the first of its listeners tells.
+	// Of the ServicePort, which the first of its listeners tells.
 	Affinity []balancer.AffinityEntry
+	Limits   limit.State
 }
 
 // carriedSocket is one that a listener has.

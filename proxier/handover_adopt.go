@@ -14,7 +14,9 @@ import (
 	"github.com/usher-proxy/usher/balancer"
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier/handover"
+	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
@@ -30,7 +32,7 @@ type heir struct {
 	listeners map[Key]*listener // with connections, not taken over yet
 	sockets   map[heirloom]inherited
 	later     []func() // connections that look for an endpoint, or may
-	picks     map[*listener][]*lateDone
+	picks     map[*listener][]*latePick
 	began     time.Time
 	resumed   int
 	lost      error
@@ -50,7 +52,7 @@ type inherited struct {
 
 // inherit reads what was handed over. It changes nothing yet.
 func inherit(parcel *handover.Parcel) (*heir, error) {
-	h := &heir{byKey: map[Key]carriedListener{}, listeners: map[Key]*listener{}, sockets: map[heirloom]inherited{}, picks: map[*listener][]*lateDone{}, began: time.Now()}
+	h := &heir{byKey: map[Key]carriedListener{}, listeners: map[Key]*listener{}, sockets: map[heirloom]inherited{}, picks: map[*listener][]*latePick{}, began: time.Now()}
 	var err error
 	if h.handedOver, err = readHandedOver(parcel.State); err != nil {
 		return nil, err
@@ -127,6 +129,17 @@ func (h *heir) affinity(of ServicePort) []balancer.AffinityEntry {
 	return slices.Concat(h.byKey[Key{of, IPv4}].Affinity, h.byKey[Key{of, IPv6}].Affinity)
 }
 
+// limits is what was left of a ServicePort's limits.
+func (h *heir) limits(of ServicePort) (state limit.State) {
+	if h == nil {
+		return state
+	}
+	for _, family := range []Family{IPv4, IPv6} {
+		state.Missing = max(state.Missing, h.byKey[Key{of, family}].Limits.Missing)
+	}
+	return state
+}
+
 // ruleKeys are the ports of the range that each family's listeners had.
 func (h *heir) ruleKeys(family Family) map[iptables.Key]uint16 {
 	if h == nil || h.Capture != "iptables" {
@@ -197,56 +210,81 @@ func (p *Proxier) adoptConnection(h *heir, port *Port, from *carriedConnection) 
 	case from.Relay.Hold:
 		h.later = append(h.later, func() { c.resume(client, backend, *from.Relay) })
 	}
-	late := &lateDone{endpoint: c.record.Backend(), set: c.set()}
+	late := &latePick{endpoint: c.record.Backend(), set: c.set(), answer: answerTime(c.record.Connect, from.Relay)}
 	h.picks[l] = append(h.picks[l], late)
-	c.use = use{leave: l.shared.gate.RestoreEndpoint(c.record.Backend().Addr), done: late.end, began: from.Attempt}
+	c.use = use{leave: l.shared.gate.RestoreEndpoint(c.record.Backend().Addr), done: late.end, answered: late.answered, began: from.Attempt}
 	if !from.Relay.Hold {
 		c.resume(client, backend, *from.Relay)
 	}
 	return nil
 }
 
-// lateDone ends a pick that is only made when there is a picker.
-type lateDone struct {
+// answerTime is how long an endpoint has taken to be connected to and to answer; 0 if it has
+// not answered.
+func answerTime(connect time.Duration, s *relay.State) time.Duration {
+	if s.Backend.First.IsZero() {
+		return 0
+	}
+	asked := s.Began
+	if s.Client.First.After(asked) {
+		asked = s.Client.First
+	}
+	return connect + max(0, s.Backend.First.Sub(asked))
+}
+
+// latePick is the pick of an endpoint that a connection has already: the policy counts it as
+// soon as there is a picker.
+type latePick struct {
 	endpoint balancer.Endpoint
 	set      Set
 
 	mu      sync.Mutex
-	done    func(balancer.Outcome)
+	answer  time.Duration // 0: it has not answered yet
+	made    balancer.Pick
 	outcome *balancer.Outcome // it has ended before
 }
 
-func (d *lateDone) end(o balancer.Outcome) {
-	d.mu.Lock()
-	d.outcome = &o
-	done := d.done
-	d.mu.Unlock()
+func (l *latePick) answered(took time.Duration) {
+	l.mu.Lock()
+	l.answer = took
+	tell := l.made.Answered
+	l.mu.Unlock()
+	if tell != nil {
+		tell(took)
+	}
+}
+
+func (l *latePick) end(o balancer.Outcome) {
+	l.mu.Lock()
+	l.outcome = &o
+	done := l.made.Done
+	l.mu.Unlock()
 	if done != nil {
 		done(o)
 	}
 }
 
-// pick has a policy count the connection.
-func (d *lateDone) pick(l *listener) {
-	chooser, ok := (*l.current.Load().pickers.of(d.set)).(balancer.Chooser)
+// make asks the policy.
+func (l *latePick) make(of *listener) {
+	chooser, ok := (*of.current.Load().pickers.of(l.set)).(balancer.Chooser)
 	if !ok {
 		return
 	}
-	done := chooser.Choose(d.endpoint).Done
-	if done == nil {
-		return
+	pick := chooser.Choose(l.endpoint)
+	l.mu.Lock()
+	l.made = pick
+	answer, outcome := l.answer, l.outcome
+	l.mu.Unlock()
+	if answer > 0 && pick.Answered != nil {
+		pick.Answered(answer)
 	}
-	d.mu.Lock()
-	ended := d.outcome
-	d.done = done
-	d.mu.Unlock()
-	if ended != nil {
-		done(*ended)
+	if outcome != nil && pick.Done != nil {
+		pick.Done(*outcome)
 	}
 }
 
 // goOn serves what was handed over, before the first objects have come: the listeners accept
-// again, and the kernel leads to them as it did.
+// again, and the kernel leads to them as it did. So it is ready, as it was.
 func (p *Proxier) goOn() {
 	h := p.data.heir.Load()
 	if h == nil {
@@ -261,7 +299,7 @@ func (p *Proxier) goOn() {
 	}
 	for l, picks := range h.picks {
 		for _, one := range picks {
-			one.pick(l)
+			one.make(l)
 		}
 	}
 	for _, start := range h.later {
@@ -269,6 +307,8 @@ func (p *Proxier) goOn() {
 	}
 	p.own, p.sockets = p.data.capture.own(), countSockets(p.serving)
 	p.data.connections.makeRoom(p.sockets)
+	p.health.Synced(p.written(nil)...)
+	p.setReady()
 	for _, problem := range change.problems {
 		p.cfg.Log.Warnf("handover: %s", problem.Message)
 	}
@@ -301,7 +341,7 @@ func (l *listener) route(from *carriedRoute) *packetRoute {
 		frontend: from.Frontend, vip: from.VIP, client: clientKind(from.Client), set: from.Set, eligible: from.Eligible, known: from.Known,
 		terminating: from.Terminating, sourceWhy: from.SourceWhy,
 	}
-	late := &lateDone{endpoint: from.Endpoint, set: from.Set}
+	late := &latePick{endpoint: from.Endpoint, set: from.Set}
 	r.pick = balancer.Pick{Endpoint: from.Endpoint, Done: late.end, Affinity: from.Affinity}
 	h := l.heir.Load()
 	h.picks[l] = append(h.picks[l], late)

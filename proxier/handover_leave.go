@@ -151,9 +151,9 @@ func (l *handingOver) packListeners() (err error) {
 	told := map[*sharedPort]bool{}
 	for _, from := range l.serving {
 		carried := l.carry(from)
-		if !told[from.shared] && from.shared.affinity != nil {
+		if !told[from.shared] {
 			told[from.shared] = true
-			carried.Affinity = from.shared.affinity.Entries()
+			carried.Affinity, carried.Limits = from.shared.state()
 		}
 		for _, s := range from.sockets {
 			one, fault := l.carrySocket(s)

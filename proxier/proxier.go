@@ -71,6 +71,7 @@ type Proxier struct {
 	tally      atomic.Pointer[tally]
 
 	// For those who ask.
+	left          bool          // another process has everything
 	started       time.Time     // the first of the processes that have handed over to each other
 	times         int           // how often they have
 	nodeObject    *corev1.Node  // of the last pass, nil if there is none
@@ -218,7 +219,8 @@ func (p *Proxier) Ready() <-chan struct{} { return p.ready }
 func (p *Proxier) Stopping() <-chan struct{} { return p.loopEnded }
 
 // Run serves until ctx is done. Then it takes its rules away, lets connections
-// end, and returns with nothing of it left running.
+// end, and returns with nothing of it left running. It also returns after HandOver, and then
+// leaves everything as it is.
 func (p *Proxier) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	failed := make(chan error, 1)
@@ -239,12 +241,17 @@ func (p *Proxier) Run(ctx context.Context) error {
 	workers.Go(func() { p.node.run(running) })
 	asked, noMoreAsked := context.WithCancel(context.Background()) // also while stopping: to say so
 	defer noMoreAsked()
+	p.goOn()
 	p.serveHTTP(asked, &workers, fail)
 	stopWriting := p.write()
 
-	p.goOn()
 	p.loop(running)
-	err := p.shutdown()
+	var err error
+	if p.left {
+		p.servers.leave()
+	} else {
+		err = p.shutdown()
+	}
 	stop()
 	noMoreAsked()
 	workers.Wait()
@@ -300,7 +307,9 @@ func (p *Proxier) loop(ctx context.Context) {
 			heart.beat()
 			continue
 		case do := <-p.asked:
-			heart.during(do)
+			if heart.during(do); p.left {
+				return
+			}
 			continue
 		case <-look.C:
 			p.drifted = p.drifted || p.data.capture.changed()

@@ -42,6 +42,15 @@ func (s *servers) set(what string, l net.Listener) {
 	s.listening[what] = l
 }
 
+// leave has another process have the sockets: their paths are its own now.
+func (s *servers) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listening {
+		admin.Leave(l)
+	}
+}
+
 // listen listens at the address, with the socket that another process has had for it if
 // there is one.
 func (p *Proxier) listen(ctx context.Context, s *httpServer) (l net.Listener, err error) {

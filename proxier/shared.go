@@ -34,6 +34,17 @@ func (s *sharedPort) endpointsChanged() {
 	}
 }
 
+// state is what another process has to know of it.
+func (s *sharedPort) state() (affinity []balancer.AffinityEntry, limits limit.State) {
+	if s.affinity != nil {
+		affinity = s.affinity.Entries()
+	}
+	if s.gate != nil {
+		limits = s.gate.State()
+	}
+	return affinity, limits
+}
+
 // maxAffineClients bounds the memory of one ServicePort to about 16 MB.
 const maxAffineClients = 1 << 16
 
@@ -50,6 +61,7 @@ func (p *Proxier) sharedPort(port *Port) *sharedPort {
 			s.sessions = p.data.packets.Group(s.sessionLimits)
 		} else {
 			s.gate, s.retries = limit.NewGate(s.limits, p.data.whole), dial.NewTokens(s.budget)
+			s.gate.SetState(p.data.heir.Load().limits(port.ServicePort))
 		}
 		p.shared[port.ServicePort] = s
 	}

@@ -85,6 +85,22 @@ func (p *Proxier) Upgrade(ctx context.Context, tell func(step string)) (err erro
 	})
 }
 
+// HandOver brings everything to rest and has carry take it to another process: when carry
+// returns without an error that one has it, and Run returns with nothing taken away. With an
+// error everything goes on here. It is safe for concurrent use.
+func (p *Proxier) HandOver(ctx context.Context, carry func(handover.Parcel) error) error {
+	if !p.upgrades.one.TryLock() {
+		return errUpgrading
+	}
+	defer p.upgrades.one.Unlock()
+	return p.inLoop(ctx, func(context.Context) error {
+		p.records.Flush(lastRecords / 10)
+		err := p.leave(carry)
+		p.left = err == nil
+		return err
+	})
+}
+
 // tryOut has the successor prove itself.
 func (p *Proxier) tryOut(ctx context.Context) error {
 	var parcel handover.Parcel

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ func CheckPath(path string) error {
 type socket struct {
 	*net.UnixListener
 	path string
+	left atomic.Bool // the path is another process's now
 	made fs.FileInfo
 }
 
@@ -85,6 +87,14 @@ func Adopt(l *net.UnixListener, path string) net.Listener {
 	return s
 }
 
+// Leave has Close leave the path of a socket from Listen or Adopt as it is: another process
+// has it.
+func Leave(l net.Listener) {
+	if s, ok := l.(*socket); ok {
+		s.left.Store(true)
+	}
+}
+
 // admit lets the owner and the group usher connect.
 func (s *socket) admit() (err error) {
 	if group, err := user.LookupGroup("usher"); err == nil {
@@ -101,7 +111,7 @@ func (s *socket) admit() (err error) {
 
 // Close removes the socket, unless somebody has put another one in its place.
 func (s *socket) Close() error {
-	if now, err := os.Lstat(s.path); err == nil && s.made != nil && os.SameFile(now, s.made) {
+	if now, err := os.Lstat(s.path); err == nil && s.made != nil && !s.left.Load() && os.SameFile(now, s.made) {
 		os.Remove(s.path)
 	}
 	return s.UnixListener.Close()

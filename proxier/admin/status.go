@@ -8,7 +8,7 @@ type Status struct {
 	Node        string    `json:"node"`
 	Started     time.Time `json:"started"`
 	Upgrades    int       `json:"upgrades"` // in place, since then
-	Capture     string    `json:"capture"` // iptables or bind
+	Capture     string    `json:"capture"`  // iptables or bind
 	CaptureWhy  string    `json:"capture_why"`
 	Families    []string  `json:"families"` // that are served
 	Ready       bool      `json:"ready"`    // the first complete state is being served

@@ -39,8 +39,8 @@ type observation struct {
 	color     string
 
 	stdout io.Writer
-	out    *bufio.Writer // to stdout, flushed whenever usher has nothing more to say for now
-	tell func(format string, args ...any) // on stderr
+	out    *bufio.Writer                    // to stdout, flushed whenever usher has nothing more to say for now
+	tell   func(format string, args ...any) // on stderr
 	// show gets a flow, and the line that it comes from.
 	show func(io.Writer, *admin.Flow, []byte) error
 	// read reads from a line what show needs to know.

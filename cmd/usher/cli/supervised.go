@@ -52,6 +52,7 @@ func supervise(cfg *proxier.Config, readyTimeout time.Duration) *supervised {
 		s.watchdog, every = true, min(every, limit/2)
 	}
 	cfg.Heartbeat, cfg.HeartbeatEvery = s.beat, every
+	s.ready.Store(cfg.Inherited != nil) // systemd was told by who has handed over
 	return s
 }
 

@@ -98,7 +98,7 @@ func (r *recency) sort() {
 		if slices.IsSortedFunc(entries, byPlace) {
 			continue
 		}
-		slices.SortStableFunc(entries, byPlace)
+		slices.SortFunc(entries, byPlace)
 		for _, e := range entries {
 			r[c].Get(e) // makes it the most recent one
 		}

@@ -44,4 +44,22 @@
 // lock on the way of a datagram, which is taken once a second and session at most.
 // A Socket belongs to one goroutine of its user's, and has its loops do what
 // concerns them.
+//
+// # Hand-over
+//
+// A Socket can go on with another Relay, also in another process. Release stops reading,
+// closes nothing, and says what the files do not know: who the client of each session is,
+// its counters, how long it has been idle, whether its endpoint has refused. Resume goes on
+// exactly there:
+//
+//	state, err := socket.Release()
+//	...
+//	// The files, and state as JSON with Route.Of beside it, may go to another process.
+//	socket, err = relay.Resume(state, group, server)
+//
+// Meanwhile datagrams and replies wait in the kernel's queues of the same files, and so do
+// errors. The kernel does not care which process has a file: which reader a client's
+// datagrams come to (SO_REUSEPORT), filters and local ports stay as they are. Which
+// endpoints have refused something lately is learned anew (but sessions that were refused
+// know it).
 package udp

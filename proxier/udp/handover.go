@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,6 +82,7 @@ func (r *reader) release(to *SocketState, number int, now time.Duration) {
 		to.Readers = append(to.Readers, ReaderState{FD: r.fd, Overflow: r.overflow})
 		r.fd = -1
 	}
+	to.Sessions = slices.Grow(to.Sessions, len(r.flows)+len(r.late))
 	for s := range r.sessions() {
 		to.Sessions = append(to.Sessions, s.release(number, now))
 	}

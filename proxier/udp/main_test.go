@@ -1,9 +1,16 @@
 package udp
 
 import (
+	"os"
 	"testing"
 
 	"github.com/usher-proxy/usher/test/netns"
 )
 
-func TestMain(m *testing.M) { netns.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(successorEnv) != "" {
+		succeed()
+		return
+	}
+	netns.Main(m)
+}

@@ -110,7 +110,7 @@ func (s *Socket) resume(state *SocketState) (err error) {
 	then := s.relay.table.now() - max(0, time.Since(state.Released))
 	of := make([][]*SessionState, len(s.readers))
 	for i := range state.Sessions {
-		reader := state.Sessions[i].Reader % len(of)
+		reader := state.Sessions[i].Reader % len(of) // which is another one where there are fewer than before
 		of[reader] = append(of[reader], &state.Sessions[i])
 	}
 	for i, r := range s.readers {

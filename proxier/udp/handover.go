@@ -76,7 +76,7 @@ func (s *Socket) Release() (SocketState, error) {
 
 // release gives all files away.
 func (r *reader) release(to *SocketState, number int, now time.Duration) {
-	r.out.flush() // some may be of its sessions
+	r.out.flush() // which may have some of its sessions
 	if r.fd >= 0 {
 		r.unwatch(r.fd)
 		to.Readers = append(to.Readers, ReaderState{FD: r.fd, Overflow: r.overflow})

@@ -425,6 +425,52 @@ func TestIdleTimesGoOn(t *testing.T) {
 	}
 }
 
+// What happens between two owners counts, too.
+func TestTheTimeBetweenTwoOwnersCounts(t *testing.T) {
+	l := newLab(t, setup{})
+	b := mute(t, "127.0.0.1")
+	l.serve(b.addr)
+	l.client().send("hello")
+	b.sender(t)
+	l.settle()
+	state := l.release()
+	state.Released = state.Released.Add(-time.Hour)
+	state.Sessions[0].Idle += time.Minute
+	l.resume(state, b.addr)
+	l.relay.Look(func(s Live) {
+		if s.Idle < 61*time.Minute || s.Idle > 62*time.Minute {
+			t.Errorf("it is idle for %v", s.Idle)
+		}
+	})
+	if l.relay.waiting(time.Minute) != 0 || l.relay.waiting(2*time.Hour) != 1 {
+		t.Error("its client waits for a reply for another time")
+	}
+	l.wantReasons(observe.Idle)
+}
+
+// Two clients may differ by nothing but the link that they are on.
+func TestLinkLocalClientsAreHandedOver(t *testing.T) {
+	same := [2]string{"fe80::1/64", "fe80::2/64"}
+	left, right := newNeighbour(t, "left", same), newNeighbour(t, "right", same)
+	l := newLab(t, setup{addr: "::"})
+	b := echo(t, "::1")
+	l.serve(b.addr)
+	us := netip.AddrPortFrom(netip.MustParseAddr("fe80::1%eth0"), l.socket.Addr().Port())
+	clients := []*client{left.dialFrom(t, "fe80::2%eth0", 4000, us), right.dialFrom(t, "fe80::2%eth0", 4000, us)}
+	for i, c := range clients {
+		c.ask(fmt.Sprint(i))
+	}
+	next := l.successor(setup{addr: "::"}, b.addr)
+	for i, c := range clients {
+		if got := c.ask(fmt.Sprint("again ", i)); got != fmt.Sprint("again ", i) {
+			t.Errorf("client %d hears %q", i, got)
+		}
+	}
+	if next.sessions() != 0 {
+		t.Errorf("%d sessions were opened", next.sessions())
+	}
+}
+
 // The oldest sessions make room first, whichever Socket they came with. None goes for
 // those that are resumed.
 func TestLimitsAfterAHandOver(t *testing.T) {
@@ -533,35 +579,43 @@ func TestASocketIsReleasedOnce(t *testing.T) {
 }
 
 func TestAdopt(t *testing.T) {
-	l := newLab(t, setup{loops: 2, readers: 2})
-	b := echo(t, "127.0.0.1")
-	l.serve(b.addr)
-	state := l.release()
-	for i := range state.Readers {
-		unix.Close(state.Readers[i].FD)
+	for _, addr := range []string{"127.0.0.1", "0.0.0.0", "::1", "::"} {
+		t.Run(addr, func(t *testing.T) {
+			l := newLab(t, setup{addr: addr, loops: 2, readers: 2})
+			b := echo(t, reachable(l.socket.Addr()).Addr().String())
+			l.serve(b.addr)
+			state := l.release()
+			for i := range state.Readers {
+				unix.Close(state.Readers[i].FD)
+			}
+			if _, err := l.relay.Listen(state.Addr, l.group); !errors.Is(err, unix.EADDRINUSE) {
+				t.Errorf("somebody else listens there: %v", err)
+			}
+			var err error
+			l.socket, err = l.relay.Adopt(state.Addr, state.FD, l.group)
+			must(t, err)
+			c := l.client()
+			c.wantRefused()
+			l.serve(b.addr)
+			c.insist("hello")
+		})
 	}
-	if _, err := l.relay.Listen(state.Addr, l.group); !errors.Is(err, unix.EADDRINUSE) {
-		t.Errorf("somebody else listens there: %v", err)
-	}
-	var err error
-	l.socket, err = l.relay.Adopt(state.Addr, state.FD, l.group)
-	must(t, err)
-	c := l.client()
-	c.wantRefused()
-	l.serve(b.addr)
-	c.insist("hello")
+}
 
+func TestAFileThatIsNotAdopted(t *testing.T) {
+	l := newLab(t, setup{})
 	before := files(t)
 	fd, err := bind(freePort(t, netip.MustParseAddr("127.0.0.1")), 0, false)
 	must(t, err)
-	if _, err := l.relay.Adopt(state.Addr, fd, l.group); err == nil {
-		t.Error("a file with another address is adopted")
+	for _, fd := range []int{fd, -1} {
+		if _, err := l.relay.Adopt(l.socket.Addr(), fd, l.group); err == nil {
+			t.Errorf("file %d is adopted", fd)
+		} else {
+			t.Log(err)
+		}
 	}
 	if n := files(t); n != before {
 		t.Errorf("%d files, before %d", n, before)
-	}
-	if _, err := l.relay.Adopt(state.Addr, -1, l.group); err == nil {
-		t.Error("no file is adopted")
 	}
 }
 

@@ -82,7 +82,8 @@ func (s *SessionState) check(of *SocketState) error {
 	return nil
 }
 
-// checkBound says whether a file is bound to an address.
+// checkBound says whether a file is bound to an address. One that is bound to all and
+// connected to loopback (connectToItself) is now at loopback, as far as the kernel tells.
 func checkBound(fd int, addr netip.AddrPort) error {
 	name, err := unix.Getsockname(fd)
 	if err != nil {
@@ -95,11 +96,8 @@ func checkBound(fd int, addr netip.AddrPort) error {
 	case *unix.SockaddrInet6:
 		bound = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
 	}
-	wanted := netip.AddrPortFrom(addr.Addr().WithZone(""), addr.Port())
-	if addr.Addr().IsUnspecified() { // being connected has given it an address
-		wanted = netip.AddrPortFrom(bound.Addr(), addr.Port())
-	}
-	if bound != wanted {
+	connected := addr.Addr().IsUnspecified() && bound.Addr().IsLoopback() && bound.Port() == addr.Port() && bound.Addr().Is4() == addr.Addr().Is4()
+	if bound != addr && !connected {
 		return fmt.Errorf("file %d is bound to %s", fd, bound)
 	}
 	return nil

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
-	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,11 +67,23 @@ func (s *Socket) Release() (SocketState, error) {
 	}
 	state := SocketState{Addr: s.addr, FD: s.fd, Released: time.Now().Round(0)}
 	now := s.relay.table.now()
-	for number, r := range s.readers {
-		r.do(func() { r.release(&state, number, now) })
+	parts := make([]SocketState, len(s.readers))
+	s.atOnce(func(number int, r *reader) { r.release(&parts[number], number, now) })
+	for i := range parts {
+		state.Readers = append(state.Readers, parts[i].Readers...)
+		state.Sessions = append(state.Sessions, parts[i].Sessions...)
 	}
 	s.fd, s.serving = -1, false
 	return state, nil
+}
+
+// atOnce has all readers do something at the same time.
+func (s *Socket) atOnce(task func(number int, r *reader)) {
+	var all sync.WaitGroup
+	for number, r := range s.readers {
+		all.Go(func() { r.do(func() { task(number, r) }) })
+	}
+	all.Wait()
 }
 
 // release gives all files away.
@@ -82,7 +94,7 @@ func (r *reader) release(to *SocketState, number int, now time.Duration) {
 		to.Readers = append(to.Readers, ReaderState{FD: r.fd, Overflow: r.overflow})
 		r.fd = -1
 	}
-	to.Sessions = slices.Grow(to.Sessions, len(r.flows)+len(r.late))
+	to.Sessions = make([]SessionState, 0, len(r.flows)+len(r.late))
 	for s := range r.sessions() {
 		to.Sessions = append(to.Sessions, s.release(number, now))
 	}

@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -104,25 +105,21 @@ func checkBound(fd int, addr netip.AddrPort) error {
 }
 
 // resume has each reader go on with its file and its clients.
-func (s *Socket) resume(state *SocketState) (err error) {
+func (s *Socket) resume(state *SocketState) error {
 	then := s.relay.table.now() - max(0, time.Since(state.Released))
 	of := make([][]*SessionState, len(s.readers))
 	for i := range state.Sessions {
 		reader := state.Sessions[i].Reader % len(of) // which is another one where there are fewer than before
 		of[reader] = append(of[reader], &state.Sessions[i])
 	}
-	for i, r := range s.readers {
-		r.do(func() {
-			if err = r.resume(of[i], then); err == nil && s.serving {
-				err = r.start(state.Readers[i].FD)
-				r.overflow = state.Readers[i].Overflow
-			}
-		})
-		if err != nil {
-			return err
+	errs := make([]error, len(s.readers))
+	s.atOnce(func(i int, r *reader) {
+		if errs[i] = r.resume(of[i], then); errs[i] == nil && s.serving {
+			errs[i] = r.start(state.Readers[i].FD)
+			r.overflow = state.Readers[i].Overflow
 		}
-	}
-	return nil
+	})
+	return errors.Join(errs...)
 }
 
 func (r *reader) resume(sessions []*SessionState, then time.Duration) error {
@@ -140,7 +137,7 @@ func (r *reader) resumeSession(state *SessionState, then time.Duration) error {
 	is4 := r.socket.is4()
 	got := received{flow: flowOf(state.Client, state.Local.Addr(), state.Scope), device: state.Device}
 	if !state.Left && r.flows[got.flow] != nil {
-		return fmt.Errorf("there are two of it")
+		return errors.New("there are two of it")
 	}
 	s := &session{
 		reader: r, server: r.socket.server(), resumed: true, got: got, back: replyTo(got, is4),

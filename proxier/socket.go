@@ -45,6 +45,9 @@ func (l *listener) open(addr netip.AddrPort) (s *socket, err error) {
 		s.readers, s.files = &l.connections.readers, int64(l.packets.Readers())
 		if inherits {
 			s.packet, err = l.adoptPacket(had.Packets)
+			if n := len(had.Packets.State.Readers); n > 0 { // however many a new one has
+				s.files = int64(n)
+			}
 		} else {
 			s.packet, err = openPacket(l.packets, addr, l.shared.sessions)
 		}

@@ -19,7 +19,10 @@ import (
 // Config is everything that a Proxier needs. All fields are required unless
 // they say otherwise.
 type Config struct {
-	Source source.Source
+	// Source is where the objects come from. OpenSource is for one that takes its time to be
+	// opened: connections that were handed over go on before. Only one of them is set.
+	Source     source.Source
+	OpenSource func() (source.Source, error)
 	// NodeName is the name of the own Node object.
 	NodeName string
 	Log      *logrus.Logger

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/tcp"
@@ -39,8 +42,30 @@ func (c *connections) depart(ctx context.Context) (*departure, error) {
 		d.pending[one] = false
 	}
 	c.leaving.Store(d) // from now on they see to it themselves where they would wait
+	d.gather(all)
+	d.arrived(nil, nil)
+	again := time.NewTicker(departLook)
+	defer again.Stop()
+	for {
+		select {
+		case <-d.all:
+			return d, nil
+		case <-again.C:
+			d.gather(d.left())
+		case <-ctx.Done():
+			return d, fmt.Errorf("%d connections of %d have not come to rest", len(d.left()), len(all))
+		}
+	}
+}
+
+// departLook is between two looks for relays that could not be released at first: their
+// endpoint had failed a write, but it may have answered all the same.
+const departLook = 10 * time.Millisecond
+
+// gather has those come to rest that can.
+func (d *departure) gather(list []*connection) {
 	var relayed []*connection
-	for _, one := range all {
+	for _, one := range list {
 		one.mu.Lock()
 		there, phase := one.there, one.phase
 		one.mu.Unlock()
@@ -52,15 +77,13 @@ func (c *connections) depart(ctx context.Context) (*departure, error) {
 		}
 	}
 	d.release(relayed...)
-	d.arrived(nil, nil)
-	select {
-	case <-d.all:
-		return d, nil
-	case <-ctx.Done():
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d, fmt.Errorf("%d connections of %d have not come to rest", len(d.pending), len(all))
-	}
+}
+
+// left are those that have not come to rest.
+func (d *departure) left() []*connection {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.pending))
 }
 
 // departs is the departure that is under way, nil if none is.

@@ -26,6 +26,7 @@ type handedOver struct {
 	Version   string          // of the usher that has made it
 	Times     int             // how often it was handed over, this time included
 	Began     instant.Instant // when the first of these processes did
+	Rested    instant.Instant // when everything began to rest
 	Capture   string
 	Numbering observe.Numbering
 	Node      []byte // the Node object as JSON, empty if there is none

@@ -1,6 +1,7 @@
 package proxier
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/balancer"
@@ -33,8 +35,8 @@ type heir struct {
 	sockets   map[heirloom]inherited
 	later     []func() // connections that look for an endpoint, or may
 	picks     map[*listener][]*latePick
-	began     time.Time
 	resumed   int
+	paused    time.Duration // until the last established connection went on
 	lost      error
 }
 
@@ -52,7 +54,7 @@ type inherited struct {
 
 // inherit reads what was handed over. It changes nothing yet.
 func inherit(parcel *handover.Parcel) (*heir, error) {
-	h := &heir{byKey: map[Key]carriedListener{}, listeners: map[Key]*listener{}, sockets: map[heirloom]inherited{}, picks: map[*listener][]*latePick{}, began: time.Now()}
+	h := &heir{byKey: map[Key]carriedListener{}, listeners: map[Key]*listener{}, sockets: map[heirloom]inherited{}, picks: map[*listener][]*latePick{}}
 	var err error
 	if h.handedOver, err = readHandedOver(parcel.State); err != nil {
 		return nil, err
@@ -171,6 +173,7 @@ func (p *Proxier) adopt(h *heir) error {
 			h.lost = errors.Join(h.lost, fmt.Errorf("connection %d: %w", one.Record.Number, err))
 		}
 	}
+	h.paused = time.Since(h.Rested.Time())
 	return nil
 }
 
@@ -285,11 +288,8 @@ func (l *latePick) make(of *listener) {
 
 // goOn serves what was handed over, before the first objects have come: the listeners accept
 // again, and the kernel leads to them as it did. So it is ready, as it was.
-func (p *Proxier) goOn() {
+func (p *Proxier) goOn(context.Context) error {
 	h := p.data.heir.Load()
-	if h == nil {
-		return
-	}
 	node := newNodeState(&p.cfg, p.node.addresses(), h.node(), p.source.device)
 	p.nodeObject, p.overrides = h.node(), h.overrides()
 	p.data.clients.Store(node.clients)
@@ -312,11 +312,14 @@ func (p *Proxier) goOn() {
 	for _, problem := range change.problems {
 		p.cfg.Log.Warnf("handover: %s", problem.Message)
 	}
-	log := p.cfg.Log.WithField("pause", time.Since(h.began).Round(time.Microsecond))
+	log := p.cfg.Log.WithFields(logrus.Fields{
+		"pause_ms": milliseconds(h.paused), "accepting_after_ms": milliseconds(time.Since(h.Rested.Time())),
+	})
 	if h.lost != nil {
 		log.WithError(h.lost).Error("handover: some connections were lost")
 	}
 	log.Infof("handover: went on with %d connections and %d listeners of usher %s", h.resumed, len(p.serving), h.Version)
+	return nil
 }
 
 // settleHeir closes what nobody has taken, after the first complete pass.

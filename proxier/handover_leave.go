@@ -24,7 +24,7 @@ const restTime = 2 * time.Second
 // one has everything: nothing goes on here, and nothing is to be taken away. With an error
 // everything goes on. It belongs to the reconcile loop.
 func (p *Proxier) leave(carry func(handover.Parcel) error) error {
-	l := &handingOver{Proxier: p, packets: map[*socket]udp.SocketState{}}
+	l := &handingOver{Proxier: p, rested: instant.Of(time.Now()), packets: map[*socket]udp.SocketState{}}
 	err := l.rest()
 	var parcel handover.Parcel
 	if err == nil {
@@ -42,10 +42,10 @@ func (p *Proxier) leave(carry func(handover.Parcel) error) error {
 // handingOver is one attempt of it.
 type handingOver struct {
 	*Proxier
+	rested    instant.Instant
 	trial     bool                        // nothing rests, and no files go along
 	departure *departure                  // nil in a trial
 	packets   map[*socket]udp.SocketState // that were released
-	refused   []*socket                   // that could not be, and end with their sessions
 
 	state    handedOver
 	files    []int
@@ -114,7 +114,7 @@ func (p *Proxier) redirectDenied(f func(*streamSocket)) {
 // pack makes a parcel of everything that rests.
 func (l *handingOver) pack() (handover.Parcel, error) {
 	l.state = handedOver{
-		Format: handoverFormat, Version: l.cfg.Version, Times: l.times + 1, Began: instant.Of(l.started),
+		Format: handoverFormat, Version: l.cfg.Version, Times: l.times + 1, Began: instant.Of(l.started), Rested: l.rested,
 		Capture: l.data.capture.String(), Numbering: l.data.observer.Numbering(),
 		Denied: map[Family]carriedSocket{}, Servers: map[string]uint64{},
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/relay"
+	"github.com/usher-proxy/usher/proxier/source"
 	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
@@ -81,8 +82,8 @@ type Proxier struct {
 	podsByAddress podIndex
 }
 
-// New checks that the configuration can work on this machine, and changes
-// nothing yet.
+// New checks that the configuration can work on this machine, and changes nothing yet: but
+// what was handed over goes on from now on.
 func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	if err := cfg.checkPolicies(); err != nil {
 		return nil, err
@@ -98,7 +99,6 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		cfg: cfg, node: node, started: time.Now(),
 		records:   observe.NewLog(cmp.Or(cfg.RecordLog, cfg.Log)),
 		recent:    observe.NewRing(cmp.Or(cfg.RingSize, observe.DefaultRingSize)),
-		reporter:  reporter{log: cfg.Log, event: cfg.Source.Event},
 		planner:   newPlanner(),
 		listeners: map[Key]*listener{},
 		gone:      map[Key]*listener{},
@@ -109,6 +109,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		loopEnded: make(chan struct{}),
 		ready:     make(chan struct{}),
 	}
+	p.reporter = reporter{log: cfg.Log, event: p.event}
 	if p.source, err = newClientSource(cfg.NodeName, cfg.ReturnMark); err != nil {
 		return nil, err
 	}
@@ -120,22 +121,29 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 	p.observed = observe.NewMetrics(cfg.Registry, p.records, p.recent)
 	p.observed.Limit(cfg.MaxSeries)
 	p.metrics = newMetrics(cfg.Registry)
-	if cfg.Inherited != nil {
-		err = p.inherit()
+	steps := []func(context.Context) error{p.openSource, p.equip}
+	if cfg.Inherited != nil { // nobody is to wait for what is not needed yet
+		steps = []func(context.Context) error{p.inherit, p.equip, p.goOn, p.openSource}
 	}
-	if err == nil {
-		err = p.equip(ctx)
-	}
-	if err != nil {
-		p.pollers.Close()
-		p.source.paths.Close()
-		return nil, err
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			p.pollers.Close()
+			p.source.paths.Close()
+			return nil, err
+		}
 	}
 	return p, nil
 }
 
+func (p *Proxier) openSource(context.Context) (err error) {
+	if p.cfg.OpenSource != nil {
+		p.cfg.Source, err = p.cfg.OpenSource()
+	}
+	return err
+}
+
 // inherit has the connections go on that another process has handed over.
-func (p *Proxier) inherit() error {
+func (p *Proxier) inherit(context.Context) error {
 	h, err := inherit(p.cfg.Inherited)
 	if err != nil {
 		return err
@@ -180,6 +188,13 @@ func (p *Proxier) equip(ctx context.Context) error {
 	return nil
 }
 
+// event tells of an object, once there is a source.
+func (p *Proxier) event(about source.Ref, reason, message string) {
+	if p.cfg.Source != nil {
+		p.cfg.Source.Event(about, reason, message)
+	}
+}
+
 // newDataPath makes what connections need, but for the capture.
 func (p *Proxier) newDataPath(mark uint32) error {
 	cfg := &p.cfg
@@ -200,7 +215,7 @@ func (p *Proxier) newDataPath(mark uint32) error {
 		whole:        limit.NewWhole(connections.room),
 		acceptErrors: &occasionally{interval: 10 * time.Second},
 		notAccepted:  p.metrics.accept,
-		event:        cfg.Source.Event,
+		event:        p.event,
 		wake:         p.wake,
 	}
 	p.data.prober = outlier.NewProber(p.data.dialer.Plain)
@@ -241,7 +256,6 @@ func (p *Proxier) Run(ctx context.Context) error {
 	workers.Go(func() { p.node.run(running) })
 	asked, noMoreAsked := context.WithCancel(context.Background()) // also while stopping: to say so
 	defer noMoreAsked()
-	p.goOn()
 	p.serveHTTP(asked, &workers, fail)
 	stopWriting := p.write()
 

@@ -119,7 +119,8 @@ func (s *sourceOptions) open(ctx context.Context, cfg *proxier.Config) (source.S
 		return nil, err
 	}
 	config.QPS, config.Burst, config.ContentType = s.qps, s.burst, s.contentType
-	if s.serviceProxyName == "" { // otherwise kube-proxy serves the API server's Service
+	// Otherwise kube-proxy serves the API server's Service, or we do, as soon as this is opened.
+	if s.serviceProxyName == "" && cfg.Inherited == nil {
 		if err := source.CheckAPIAddress(ctx, config, proxier.Leftover(ctx), cfg.Log); err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/usher-proxy/usher/proxier"
 	"github.com/usher-proxy/usher/proxier/handover"
+	"github.com/usher-proxy/usher/proxier/source"
 	"github.com/usher-proxy/usher/proxier/systemd"
 )
 
@@ -78,9 +79,7 @@ func serve(cmd *cobra.Command, o *options) error {
 		return try(cmd.Context(), o, cfg)
 	}
 	o.kernel.apply(cfg.Log)
-	if cfg.Source, err = o.source.open(cmd.Context(), &cfg); err != nil {
-		return err
-	}
+	cfg.OpenSource = func() (source.Source, error) { return o.source.open(cmd.Context(), &cfg) }
 	if cfg.Successor, err = newSuccessor(logs); err != nil {
 		return err
 	}

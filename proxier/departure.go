@@ -33,29 +33,40 @@ type departed struct {
 // errDeparts is why a search for an endpoint has ended that goes on in another process.
 var errDeparts = errors.New("the connection is handed over to another process")
 
-// depart has all connections come to rest. Those that have not when ctx is done are an error;
-// then stay has to be called all the same.
-func (c *connections) depart(ctx context.Context) (*departure, error) {
-	d := &departure{pending: map[*connection]bool{}, all: make(chan struct{})}
-	all := c.all()
+// depart begins the departure of all connections. From now on they see to it themselves where
+// they would wait; those that are relayed have to be gathered. stay ends it.
+func (c *connections) depart() (d *departure, all []*connection) {
+	d = &departure{pending: map[*connection]bool{}, all: make(chan struct{})}
+	all = c.all()
 	for _, one := range all {
 		d.pending[one] = false
 	}
-	c.leaving.Store(d) // from now on they see to it themselves where they would wait
-	d.gather(all)
+	c.leaving.Store(d)
+	return d, all
+}
+
+// wait waits until all have arrived.
+func (d *departure) wait(ctx context.Context) error {
 	d.arrived(nil, nil)
 	again := time.NewTicker(departLook)
 	defer again.Stop()
 	for {
 		select {
 		case <-d.all:
-			return d, nil
+			return nil
 		case <-again.C:
 			d.gather(d.left())
 		case <-ctx.Done():
-			return d, fmt.Errorf("%d connections of %d have not come to rest", len(d.left()), len(all))
+			return fmt.Errorf("%d connections have not come to rest", len(d.left()))
 		}
 	}
+}
+
+// arrivals are those that rest by now.
+func (d *departure) arrivals() []*departed {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.ready)
 }
 
 // departLook is between two looks for relays that could not be released at first: their

@@ -2,6 +2,7 @@ package proxier
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/gob"
 	"fmt"
 	"net/netip"
@@ -15,10 +16,11 @@ import (
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/udp"
+	"github.com/usher-proxy/usher/proxier/wire"
 )
 
 // handedOver is what one process hands over to the next one: everything that is being
-// served, as plain data for encoding/gob. Sockets are named by their cookies (package
+// served, as plain data for encoding/gob, but for connections (handover_wire.go). Sockets are named by their cookies (package
 // handover). Fields may be added, and are then unknown to older processes and empty from
 // them; anything else needs another handoverFormat.
 type handedOver struct {
@@ -36,8 +38,9 @@ type handedOver struct {
 	Denied    map[Family]carriedSocket
 	Servers   map[string]uint64 // those beside Services, by what they serve
 	Overrides []carriedOverride
-	// Connections are lists of carriedConnection, each encoded by itself.
-	Connections [][]byte
+
+	// chunks are lists of connections (appendConnections), beside the rest as they are many.
+	chunks [][]byte
 }
 
 // handoverFormat is that of handedOver.
@@ -117,11 +120,40 @@ func encode(what any) ([]byte, error) {
 
 func decode(b []byte, into any) error { return gob.NewDecoder(bytes.NewReader(b)).Decode(into) }
 
+// The fields of a state that is handed over.
+const (
+	fieldRest        = 1 // handedOver, by encoding/gob
+	fieldConnections = 2 // a list of connections; there may be several
+)
+
+func (h *handedOver) encode() ([]byte, error) {
+	rest, err := encode(h)
+	if err != nil {
+		return nil, err
+	}
+	var w wire.Writer
+	w.Bytes(fieldRest, rest)
+	for _, some := range h.chunks {
+		w.Bytes(fieldConnections, some)
+	}
+	return w.B, nil
+}
+
 // readHandedOver reads what another process has made, or says why this one cannot go on with
 // it.
 func readHandedOver(state []byte) (*handedOver, error) {
 	h := &handedOver{}
-	if err := decode(state, h); err != nil {
+	var rest []byte
+	r := wire.NewReader(state)
+	for r.Next() {
+		switch r.Field {
+		case fieldRest:
+			rest = r.Bytes()
+		case fieldConnections:
+			h.chunks = append(h.chunks, r.Bytes())
+		}
+	}
+	if err := cmp.Or(r.Err, decode(rest, h)); err != nil {
 		return nil, fmt.Errorf("the state that was handed over cannot be read: %w", err)
 	}
 	if h.Format != handoverFormat {
@@ -135,14 +167,10 @@ func readHandedOver(state []byte) (*handedOver, error) {
 	return h, nil
 }
 
-// connections decodes all.
-func (h *handedOver) connections() (list []carriedConnection, err error) {
-	for _, some := range h.Connections {
-		var decoded []carriedConnection
-		if err := decode(some, &decoded); err != nil {
-			return nil, fmt.Errorf("the connections that were handed over cannot be read: %w", err)
-		}
-		list = append(list, decoded...)
+// connections reads a list of them.
+func (h *handedOver) connections(chunk []byte) (list []carriedConnection, err error) {
+	if list, err = readConnections(chunk); err != nil {
+		return nil, fmt.Errorf("the connections that were handed over cannot be read: %w", err)
 	}
 	for _, c := range list {
 		if c.Listener < 0 || c.Listener >= len(h.Listeners)+len(h.Leaving) || c.Backend != 0 && c.Relay == nil {

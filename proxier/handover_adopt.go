@@ -160,33 +160,57 @@ func (h *heir) ruleKeys(family Family) map[iptables.Key]uint16 {
 	return ports
 }
 
-// adopt has established connections go on.
+// adopt has established connections go on, those in which bytes moved first.
 func (p *Proxier) adopt(h *heir) error {
-	connections, err := h.connections()
-	if err != nil {
-		return err
-	}
 	all := h.all()
-	for i := range connections {
-		one := &connections[i]
-		if err := p.adoptConnection(h, &all[one.Listener].Port, one); err != nil {
-			h.lost = errors.Join(h.lost, fmt.Errorf("connection %d: %w", one.Record.Number, err))
+	for i, some := range h.chunks {
+		connections, err := h.connections(some)
+		if err != nil {
+			return err
+		}
+		var resume []func()
+		for i := range connections {
+			one := &connections[i]
+			goOn, err := p.adoptConnection(h, &all[one.Listener].Port, one)
+			if err != nil {
+				h.lost = errors.Join(h.lost, fmt.Errorf("connection %d: %w", one.Record.Number, err))
+			} else if goOn != nil {
+				resume = append(resume, goOn)
+			}
+		}
+		inParallel(p.cfg.Cores, resume)
+		if i == 0 {
+			h.paused = time.Since(h.Rested.Time())
 		}
 	}
-	h.paused = time.Since(h.Rested.Time())
 	return nil
 }
 
-func (p *Proxier) adoptConnection(h *heir, port *Port, from *carriedConnection) error {
+// inParallel calls all, some at a time.
+func inParallel(n int, all []func()) {
+	var working sync.WaitGroup
+	for some := range slices.Chunk(all, max(1, (len(all)+n-1)/n)) {
+		working.Go(func() {
+			for _, f := range some {
+				f()
+			}
+		})
+	}
+	working.Wait()
+}
+
+// adoptConnection makes a connection of what was handed over, and returns what has it go on;
+// nil: that has to wait for the capture.
+func (p *Proxier) adoptConnection(h *heir, port *Port, from *carriedConnection) (goOn func(), err error) {
 	fd, ok := h.files.Take(from.Client)
 	if !ok {
-		return errors.New("its client's socket was not handed over")
+		return nil, errors.New("its client's socket was not handed over")
 	}
 	client, backend := tcp.New(fd, p.data.pollers.For(nil)), (*tcp.Conn)(nil)
 	if from.Backend != 0 {
 		if fd, ok = h.files.Take(from.Backend); !ok {
 			client.Reset()
-			return errors.New("its endpoint's socket was not handed over")
+			return nil, errors.New("its endpoint's socket was not handed over")
 		}
 		backend = tcp.New(fd, client.Poller())
 	}
@@ -206,20 +230,19 @@ func (p *Proxier) adoptConnection(h *heir, port *Port, from *carriedConnection) 
 		c.visit = l.shared.gate.Restore(c.record.Client.Addr(), from.Wait)
 	}
 	h.resumed++
-	switch {
-	case backend == nil:
+	if backend == nil {
 		h.later = append(h.later, func() { go c.searchOn(from.Relay) })
-		return nil
-	case from.Relay.Hold:
-		h.later = append(h.later, func() { c.resume(client, backend, *from.Relay) })
+		return nil, nil
 	}
 	late := &latePick{endpoint: c.record.Backend(), set: c.set(), answer: answerTime(c.record.Connect, from.Relay)}
 	h.picks[l] = append(h.picks[l], late)
 	c.use = use{leave: l.shared.gate.RestoreEndpoint(c.record.Backend().Addr), done: late.end, answered: late.answered, began: from.Attempt}
-	if !from.Relay.Hold {
-		c.resume(client, backend, *from.Relay)
+	goOn = func() { c.resume(client, backend, *from.Relay) }
+	if from.Relay.Hold { // it may need another endpoint
+		h.later = append(h.later, goOn)
+		return nil, nil
 	}
-	return nil
+	return goOn, nil
 }
 
 // answerTime is how long an endpoint has taken to be connected to and to answer; 0 if it has

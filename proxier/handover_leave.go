@@ -24,12 +24,8 @@ const restTime = 2 * time.Second
 // one has everything: nothing goes on here, and nothing is to be taken away. With an error
 // everything goes on. It belongs to the reconcile loop.
 func (p *Proxier) leave(carry func(handover.Parcel) error) error {
-	l := &handingOver{Proxier: p, rested: instant.Of(time.Now()), packets: map[*socket]udp.SocketState{}}
-	err := l.rest()
-	var parcel handover.Parcel
-	if err == nil {
-		parcel, err = l.pack()
-	}
+	l := &handingOver{Proxier: p, packets: map[*socket]udp.SocketState{}}
+	parcel, err := l.rest()
 	if err == nil {
 		err = carry(parcel)
 	}
@@ -42,7 +38,6 @@ func (p *Proxier) leave(carry func(handover.Parcel) error) error {
 // handingOver is one attempt of it.
 type handingOver struct {
 	*Proxier
-	rested    instant.Instant
 	trial     bool                        // nothing rests, and no files go along
 	departure *departure                  // nil in a trial
 	packets   map[*socket]udp.SocketState // that were released
@@ -51,19 +46,62 @@ type handingOver struct {
 	files    []int
 	settings map[*annotation.Settings]int
 	numbers  map[*listener]int
+	packed   int         // of those that rest
+	leaving  []*listener // of no Port any more
 }
 
-// rest stops everything. Who comes now waits in the kernel.
-func (l *handingOver) rest() (err error) {
+// rest stops everything, and makes a parcel of it. Who comes now waits in the kernel. Those
+// who do not wait for anything just now come to rest first, so that others do so shortly.
+func (l *handingOver) rest() (parcel handover.Parcel, err error) {
+	busy := l.busy()
 	for _, s := range l.allSockets() {
 		s.rest()
 	}
 	l.redirectDenied(func(s *streamSocket) { s.rest() })
 	ctx, cancel := context.WithTimeout(context.Background(), restTime)
 	defer cancel()
-	if l.departure, err = l.data.connections.depart(ctx); err != nil {
-		return err
+	departure, all := l.data.connections.depart()
+	l.departure = departure
+	if err = l.begin(); err != nil {
+		return parcel, err
 	}
+	departure.gather(slices.DeleteFunc(slices.Clone(all), func(c *connection) bool { return busy[c] }))
+	if err = l.packConnections(); err != nil {
+		return parcel, err
+	}
+
+	l.state.Rested = instant.Of(time.Now())
+	if err = l.releasePackets(); err != nil {
+		return parcel, err
+	}
+	departure.gather(all)
+	if err = departure.wait(ctx); err != nil {
+		return parcel, err
+	}
+	return l.pack()
+}
+
+// busyLook is how long connections are looked at.
+const busyLook = 20 * time.Millisecond
+
+// busy are the connections in which bytes move.
+func (l *handingOver) busy() map[*connection]bool {
+	all := l.data.connections.all()
+	before := make([][2]int64, len(all))
+	for i, c := range all {
+		before[i][0], before[i][1] = c.moved()
+	}
+	time.Sleep(busyLook)
+	busy := map[*connection]bool{}
+	for i, c := range all {
+		if in, out := c.moved(); before[i] != [2]int64{in, out} {
+			busy[c] = true
+		}
+	}
+	return busy
+}
+
+func (l *handingOver) releasePackets() error {
 	for _, s := range l.allSockets() {
 		if s.packet == nil {
 			continue
@@ -111,15 +149,23 @@ func (p *Proxier) redirectDenied(f func(*streamSocket)) {
 	}
 }
 
-// pack makes a parcel of everything that rests.
-func (l *handingOver) pack() (handover.Parcel, error) {
+// begin begins the state, with what stays as it is while connections come to rest.
+func (l *handingOver) begin() error {
 	l.state = handedOver{
-		Format: handoverFormat, Version: l.cfg.Version, Times: l.times + 1, Began: instant.Of(l.started), Rested: l.rested,
-		Capture: l.data.capture.String(), Numbering: l.data.observer.Numbering(),
-		Denied: map[Family]carriedSocket{}, Servers: map[string]uint64{},
+		Format: handoverFormat, Version: l.cfg.Version, Times: l.times + 1, Began: instant.Of(l.started),
+		Capture: l.data.capture.String(), Denied: map[Family]carriedSocket{}, Servers: map[string]uint64{},
 	}
 	l.settings, l.numbers = map[*annotation.Settings]int{}, map[*listener]int{}
-	err := errors.Join(l.packListeners(), l.packDenied(), l.packServers(), l.packConnections())
+	for _, of := range l.serving {
+		l.numbers[of] = len(l.numbers)
+	}
+	return errors.Join(l.packDenied(), l.packServers())
+}
+
+// pack makes a parcel of everything that rests.
+func (l *handingOver) pack() (handover.Parcel, error) {
+	l.state.Numbering = l.data.observer.Numbering()
+	err := errors.Join(l.packConnections(), l.packListeners())
 	if l.nodeObject != nil {
 		var fault error
 		l.state.Node, fault = json.Marshal(l.nodeObject)
@@ -134,7 +180,7 @@ func (l *handingOver) pack() (handover.Parcel, error) {
 	if err != nil {
 		return handover.Parcel{}, err
 	}
-	state, err := encode(&l.state)
+	state, err := l.state.encode()
 	return handover.Parcel{State: state, Files: l.files}, err
 }
 
@@ -160,19 +206,23 @@ func (l *handingOver) packListeners() (err error) {
 			err = errors.Join(err, fault)
 			carried.Sockets = append(carried.Sockets, one)
 		}
-		l.numbers[from] = len(l.state.Listeners)
 		l.state.Listeners = append(l.state.Listeners, carried)
 	}
-	if l.trial {
-		return err
-	}
-	for _, d := range l.departure.ready {
-		if _, known := l.numbers[d.listener]; !known {
-			l.numbers[d.listener] = len(l.state.Listeners) + len(l.state.Leaving)
-			l.state.Leaving = append(l.state.Leaving, l.carry(d.listener))
-		}
+	for _, from := range l.leaving {
+		l.state.Leaving = append(l.state.Leaving, l.carry(from))
 	}
 	return err
+}
+
+// number is that of a listener, which may only have connections.
+func (l *handingOver) number(of *listener) int {
+	n, known := l.numbers[of]
+	if !known {
+		n = len(l.numbers)
+		l.numbers[of] = n
+		l.leaving = append(l.leaving, of)
+	}
+	return n
 }
 
 // carry is a listener without its sockets.
@@ -252,38 +302,30 @@ func (l *handingOver) packServers() (err error) {
 	return err
 }
 
-// connectionsTogether is how many are encoded as one: another process decodes several of
-// these at a time.
-const connectionsTogether = 256
-
+// packConnections adds those that have come to rest since it was called last, before the
+// others: they are read first.
 func (l *handingOver) packConnections() (err error) {
-	var some []carriedConnection
-	flush := func() {
-		if len(some) == 0 {
-			return
-		}
-		b, fault := encode(some)
-		err = errors.Join(err, fault)
-		l.state.Connections, some = append(l.state.Connections, b), some[:0]
-	}
 	if l.trial {
 		return nil
 	}
-	for _, d := range l.departure.ready {
+	all := l.departure.arrivals()
+	some := make([]carriedConnection, 0, len(all)-l.packed)
+	for _, d := range all[l.packed:] {
 		one, fault := l.carryConnection(d)
 		err = errors.Join(err, fault)
-		if some = append(some, one); len(some) == connectionsTogether {
-			flush()
-		}
+		some = append(some, one)
 	}
-	flush()
+	l.packed = len(all)
+	if len(some) > 0 {
+		l.state.chunks = append([][]byte{appendConnections(nil, some)}, l.state.chunks...)
+	}
 	return err
 }
 
 func (l *handingOver) carryConnection(d *departed) (one carriedConnection, err error) {
 	c := d.connection
 	one = carriedConnection{
-		Listener: l.numbers[c.listener], Relay: d.state, Record: c.record.Carry(), Attempt: c.use.began,
+		Listener: l.number(c.listener), Relay: d.state, Record: c.record.Carry(), Attempt: c.use.began,
 		KeepSource: c.keepSource, Hedged: c.hedged, Noted: c.noted, Settled: c.settled,
 		Admitted: c.visit != (limit.Visit{}), Wait: c.visit.Left(),
 	}

@@ -106,7 +106,9 @@ func (p *Proxier) tryOut(ctx context.Context) error {
 	var parcel handover.Parcel
 	err := p.inLoop(ctx, func(context.Context) (err error) {
 		h := &handingOver{Proxier: p, trial: true}
-		parcel, err = h.pack()
+		if err = h.begin(); err == nil {
+			parcel, err = h.pack()
+		}
 		return err
 	})
 	if err != nil {
@@ -128,8 +130,10 @@ func Try(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if _, err := h.connections(); err != nil {
-		return err
+	for _, some := range h.chunks {
+		if _, err := h.connections(some); err != nil {
+			return err
+		}
 	}
 	if cfg.Capture != "auto" && cfg.Capture != h.Capture {
 		return fmt.Errorf("--capture=%s: it is %s now, and that can only be changed by a restart", cfg.Capture, h.Capture)

@@ -1,10 +1,10 @@
 package observe
 
 import (
-	"bytes"
-	"encoding/gob"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/usher-proxy/usher/proxier/wire"
 )
 
 // A record that goes on in another process ends with the line that it would have had.
@@ -23,12 +23,11 @@ func TestRecordsAreCarried(t *testing.T) {
 		ending := r.Ending
 		r.Ending = nil
 
-		var wire bytes.Buffer
+		var w wire.Writer
 		var c Carried
-		if err := gob.NewEncoder(&wire).Encode(r.Carry()); err != nil {
-			t.Fatal(err)
-		}
-		if err := gob.NewDecoder(&wire).Decode(&c); err != nil {
+		carried := r.Carry()
+		carried.Append(&w)
+		if err := c.Read(wire.NewReader(w.B)); err != nil {
 			t.Fatal(err)
 		}
 		same := after.Resume(port, &c)

@@ -56,6 +56,9 @@ func serve(cmd *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
+	if inherited != nil && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(-1) // for the moment in which connections wait: collectGarbage
+	}
 	cfg, err := o.config()
 	if err != nil {
 		return err
@@ -114,11 +117,19 @@ const ballast = 8 << 20
 // cores are those that the runtime has found, by its CPUs or a cgroup's limit.
 var cores = runtime.GOMAXPROCS(0)
 
+// collectGarbage has the runtime collect it as often as usher needs, until the end.
+func collectGarbage() (end func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	debug.SetGCPercent(gcPercent)
+	unused := make([]byte, ballast)
+	return func() { runtime.KeepAlive(unused) }
+}
+
 func (o *options) runProxier(ctx context.Context, cfg proxier.Config) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-		unused := make([]byte, ballast)
-		defer runtime.KeepAlive(unused)
+	if cfg.Inherited == nil {
+		defer collectGarbage()()
 	}
 	if cfg.Cores = cores; os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(cores + 1) // as tcp.NewPollers asks for
@@ -127,6 +138,9 @@ func (o *options) runProxier(ctx context.Context, cfg proxier.Config) error {
 	p, err := proxier.New(ctx, cfg)
 	if err != nil {
 		return err
+	}
+	if cfg.Inherited != nil { // until now connections would have waited for it
+		defer collectGarbage()()
 	}
 	if err := o.limitPrivileges(cfg.Log); err != nil {
 		return err

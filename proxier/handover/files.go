@@ -2,6 +2,7 @@ package handover
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -28,15 +29,33 @@ type Files struct {
 // socket for the second time.
 func NewFiles(fds []int) *Files {
 	f := &Files{byCookie: make(map[uint64]int, len(fds))}
-	for _, fd := range fds {
-		cookie, err := Cookie(fd)
-		if _, twice := f.byCookie[cookie]; err != nil || twice {
+	cookies := cookiesOf(fds)
+	for i, fd := range fds {
+		_, twice := f.byCookie[cookies[i]]
+		if cookies[i] == 0 || twice {
 			unix.Close(fd)
 			continue
 		}
-		f.byCookie[cookie] = fd
+		f.byCookie[cookies[i]] = fd
 	}
 	return f
+}
+
+// cookiesOf asks for many at a time: connections wait for that. 0 stands for what is no
+// socket.
+func cookiesOf(fds []int) []uint64 {
+	cookies := make([]uint64, len(fds))
+	each := max(64, (len(fds)+runtime.NumCPU()-1)/runtime.NumCPU())
+	var asking sync.WaitGroup
+	for from := 0; from < len(fds); from += each {
+		asking.Go(func() {
+			for i := from; i < min(from+each, len(fds)); i++ {
+				cookies[i], _ = Cookie(fds[i])
+			}
+		})
+	}
+	asking.Wait()
+	return cookies
 }
 
 // Take returns a file, which is the caller's from then on. It is there once.

@@ -1,0 +1,42 @@
+package relay
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/usher-proxy/usher/proxier/observe"
+	"github.com/usher-proxy/usher/proxier/wire"
+)
+
+func TestStatesAreCarried(t *testing.T) {
+	d := rand.New(rand.NewPCG(1, 2))
+	at := func() time.Time {
+		if d.IntN(3) == 0 {
+			return time.Time{}
+		}
+		return time.Unix(0, d.Int64N(1<<62))
+	}
+	data := func() []byte {
+		if d.IntN(2) == 0 {
+			return nil
+		}
+		return make([]byte, 1+d.IntN(1<<20))
+	}
+	side := func() Side {
+		return Side{First: at(), At: at(), Close: observe.Close(d.IntN(2)), Sent: observe.Close(d.IntN(2))}
+	}
+	for range 100 {
+		want := State{
+			Started: at(), Began: at(), Hold: d.IntN(2) == 0, In: d.Int64() >> d.IntN(63), Out: d.Int64() >> d.IntN(63),
+			Client: side(), Backend: side(), ToBackend: data(), ToClient: data(), Held: data(),
+		}
+		var w wire.Writer
+		var got State
+		want.Append(&w)
+		if err := got.Read(wire.NewReader(w.B)); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v: %+v, want %+v", err, got, want)
+		}
+	}
+}

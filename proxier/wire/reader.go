@@ -65,7 +65,12 @@ func (r *Reader) Int() int64 { return protowire.DecodeZigZag(r.Uint()) }
 func (r *Reader) Bool() bool { return protowire.DecodeBool(r.Uint()) }
 
 // Time is the field's time.
-func (r *Reader) Time() time.Time { return time.Unix(0, r.Int()) }
+func (r *Reader) Time() time.Time {
+	if n := r.Int(); n != 0 {
+		return time.Unix(0, n)
+	}
+	return time.Time{}
+}
 
 // Bytes are those of the message itself, not a copy.
 func (r *Reader) Bytes() []byte {

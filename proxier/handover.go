@@ -37,6 +37,7 @@ type handedOver struct {
 	Leaving   []carriedListener // those of which only connections are left
 	Denied    map[Family]carriedSocket
 	Servers   map[string]uint64 // those beside Services, by what they serve
+	Checks    []carriedCheck
 	Overrides []carriedOverride
 
 	// chunks are lists of connections (appendConnections), beside the rest as they are many.
@@ -99,6 +100,13 @@ type carriedConnection struct {
 	KeepSource, Hedged, Noted, Settled bool
 	Admitted                           bool // by the limits
 	Wait                               time.Duration
+}
+
+// carriedCheck is a healthCheck.
+type carriedCheck struct {
+	Namespace, Name string
+	Port            uint16
+	Local           map[Family]int
 }
 
 // carriedOverride is an override.

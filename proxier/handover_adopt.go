@@ -98,6 +98,14 @@ func (h *heir) overrides() (list overrides) {
 	return list
 }
 
+// checks are the health checks of load balancers.
+func (h *heir) checks() (list []healthCheck) {
+	for _, c := range h.Checks {
+		list = append(list, healthCheck{serviceName{c.Namespace, c.Name}, c.Port, c.Local})
+	}
+	return list
+}
+
 // take takes a socket that is inherited, if the owner has had it.
 func (h *heir) take(owner string, addr netip.AddrPort) (s inherited, fd int, ok bool) {
 	if h == nil {
@@ -332,6 +340,7 @@ func (p *Proxier) goOn(context.Context) error {
 	p.data.connections.makeRoom(p.sockets)
 	p.health.Synced(p.written(nil)...)
 	p.setReady()
+	change.problems = append(change.problems, p.syncChecks(h.checks(), node)...)
 	for _, problem := range change.problems {
 		p.cfg.Log.Warnf("handover: %s", problem.Message)
 	}

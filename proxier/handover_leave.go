@@ -171,6 +171,9 @@ func (l *handingOver) pack() (handover.Parcel, error) {
 		l.state.Node, fault = json.Marshal(l.nodeObject)
 		err = errors.Join(err, fault)
 	}
+	for _, c := range l.asksFor {
+		l.state.Checks = append(l.state.Checks, carriedCheck{c.namespace, c.name, c.port, c.local})
+	}
 	for _, o := range l.overrides {
 		l.state.Overrides = append(l.state.Overrides, carriedOverride{
 			Addr: o.addr, Port: o.port, Pod: o.pod, Namespace: o.service.namespace, Service: o.service.name,

@@ -64,6 +64,7 @@ func (d *desired) openPorts() (ports []uint16) {
 
 // syncChecks makes the health checks be answered.
 func (p *Proxier) syncChecks(checks []healthCheck, node *nodeState) (problems []Problem) {
+	p.asksFor = checks
 	want := make([]health.Service, len(checks))
 	for i, c := range checks {
 		want[i] = health.Service{Namespace: c.namespace, Name: c.name, Port: c.port, Local: map[corev1.IPFamily]int{}}

@@ -75,6 +75,7 @@ type Proxier struct {
 	left          bool          // another process has everything
 	started       time.Time     // the first of the processes that have handed over to each other
 	times         int           // how often they have
+	asksFor       []healthCheck // of the last pass
 	nodeObject    *corev1.Node  // of the last pass, nil if there is none
 	foreign       atomic.Uint64 // writes of others that were mended
 	told          toldBytes
@@ -181,6 +182,7 @@ func (p *Proxier) equip(ctx context.Context) error {
 	families := capture.families()
 	p.health = health.New(2*p.cfg.SyncPeriod, ipFamilies(families)...)
 	p.checks = health.NewServices(p.health.Serving)
+	p.checks.Listen = p.listenCheck
 	p.kube = newKubeMetrics(p.cfg.Registry, capture.String() == "iptables", families...)
 	p.flows = newStaleFlows(p.cfg.Log, p.kube, families)
 	p.measureProcess()

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/health"
 )
 
 // servers are what is served beside Services: another process goes on with their sockets, so
@@ -54,7 +55,15 @@ func (s *servers) leave() {
 // listen listens at the address, with the socket that another process has had for it if
 // there is one.
 func (p *Proxier) listen(ctx context.Context, s *httpServer) (l net.Listener, err error) {
-	if l = p.inheritedServer(s); l == nil {
+	l = p.inheritedServer(s.what)
+	if l != nil && !isAt(l.Addr(), s.addr) { // the address was changed
+		l.Close()
+		l = nil
+	}
+	if unix, ok := l.(*net.UnixListener); ok {
+		l = admin.Adopt(unix, s.addr)
+	}
+	if l == nil {
 		l, err = s.listen(ctx, s.addr)
 	}
 	if err == nil {
@@ -63,29 +72,36 @@ func (p *Proxier) listen(ctx context.Context, s *httpServer) (l net.Listener, er
 	return l, err
 }
 
-func (p *Proxier) inheritedServer(s *httpServer) net.Listener {
+// listenCheck is listen for a health check of a Service.
+func (p *Proxier) listenCheck(at netip.AddrPort) (l net.Listener, err error) {
+	what := "health check " + at.String()
+	if l = p.inheritedServer(what); l == nil {
+		l, err = health.Listen(at)
+	}
+	if err == nil {
+		p.servers.set(what, l)
+	}
+	return l, err
+}
+
+// inheritedServer is the socket that another process has had for something, nil if there is
+// none.
+func (p *Proxier) inheritedServer(what string) net.Listener {
 	h := p.heir()
 	if h == nil {
 		return nil
 	}
-	fd, ok := h.files.Take(h.Servers[s.what])
+	fd, ok := h.files.Take(h.Servers[what])
 	if !ok {
 		return nil
 	}
-	file := os.NewFile(uintptr(fd), s.what)
+	file := os.NewFile(uintptr(fd), what)
 	defer file.Close() // the listener has its own
 	l, err := net.FileListener(file)
 	if err != nil {
 		return nil
 	}
-	if isAt(l.Addr(), s.addr) {
-		if unix, ok := l.(*net.UnixListener); ok {
-			return admin.Adopt(unix, s.addr)
-		}
-		return l
-	}
-	l.Close() // the address was changed
-	return nil
+	return l
 }
 
 // isAt says whether a listener has an address as a flag gives it.

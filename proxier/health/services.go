@@ -42,6 +42,9 @@ func (e *ListenError) Unwrap() error { return e.Err }
 // Services answers the health checks of Services. Sync and Close belong to one
 // goroutine.
 type Services struct {
+	// Listen listens at an address, for its family only, as the function Listen does unless
+	// another one is set before the first Sync.
+	Listen      func(netip.AddrPort) (net.Listener, error)
 	healthy     func() bool
 	connections *connections
 	servers     map[netip.AddrPort]*serviceServer
@@ -54,7 +57,7 @@ func NewServices(healthy func() bool) *Services {
 	if healthy == nil {
 		healthy = func() bool { return false }
 	}
-	return &Services{healthy: healthy, connections: &connections{limit: connectionLimit}, servers: map[netip.AddrPort]*serviceServer{}}
+	return &Services{Listen: Listen, healthy: healthy, connections: &connections{limit: connectionLimit}, servers: map[netip.AddrPort]*serviceServer{}}
 }
 
 // Sync makes the health checks of exactly these Services be answered, on these
@@ -110,7 +113,7 @@ func (s *Services) closeAllBut(answers map[netip.AddrPort]*checked) {
 func (s *Services) serve(at netip.AddrPort, answer *checked) error {
 	server := s.servers[at]
 	if server == nil {
-		listener, err := listen(at)
+		listener, err := s.Listen(at)
 		if err != nil {
 			return err
 		}
@@ -126,9 +129,9 @@ func (s *Services) serve(at netip.AddrPort, answer *checked) error {
 	return nil
 }
 
-// listen hears one family only, so that a Service without the other one is not
+// Listen hears one family only, so that a Service without the other one is not
 // answered for there.
-func listen(at netip.AddrPort) (net.Listener, error) {
+func Listen(at netip.AddrPort) (net.Listener, error) {
 	network := "tcp6"
 	if at.Addr().Is4() {
 		network = "tcp4"

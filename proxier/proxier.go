@@ -74,6 +74,7 @@ type Proxier struct {
 	// For those who ask.
 	left          bool          // another process has everything
 	started       time.Time     // the first of the processes that have handed over to each other
+	began         time.Time     // this one
 	times         int           // how often they have
 	asksFor       []healthCheck // of the last pass
 	nodeObject    *corev1.Node  // of the last pass, nil if there is none
@@ -97,7 +98,7 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		return nil, err
 	}
 	p := &Proxier{
-		cfg: cfg, node: node, started: time.Now(),
+		cfg: cfg, node: node, started: time.Now(), began: time.Now(),
 		records:   observe.NewLog(cmp.Or(cfg.RecordLog, cfg.Log)),
 		recent:    observe.NewRing(cmp.Or(cfg.RingSize, observe.DefaultRingSize)),
 		planner:   newPlanner(),

@@ -26,7 +26,7 @@ func (p *Proxier) watches() (list []admin.Watch) {
 		return nil
 	}
 	for _, w := range api.Watches() {
-		list = append(list, admin.Watch{Resource: w.Resource, AgeSeconds: age(w.LastContact, p.started), Synced: w.Synced, Lists: w.Lists})
+		list = append(list, admin.Watch{Resource: w.Resource, AgeSeconds: age(w.LastContact, p.began), Synced: w.Synced, Lists: w.Lists})
 	}
 	return list
 }
@@ -94,7 +94,7 @@ func (p *Proxier) measureStaleness() {
 	for i, w := range api.Watches() {
 		labels := prometheus.Labels{"resource": w.Resource}
 		gauge("api_watch_age_seconds", "Time since the API server last sent something of this kind of objects; a watch is sent something every minute.", labels,
-			func() float64 { return age(api.Watches()[i].LastContact, p.started) })
+			func() float64 { return age(api.Watches()[i].LastContact, p.began) })
 		p.cfg.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "usher_api_relists_total", ConstLabels: labels,
 			Help: "Times that all objects of this kind were listed again, as the watch could not go on where it was.",
@@ -116,6 +116,6 @@ func (p *Proxier) measureStaleness() {
 	gauge("last_state_age_seconds", "Time since the API server was known to agree with what is in the file with the last state; since the start if that is not known.", nil,
 		func() float64 {
 			s, _ := api.LastState()
-			return age(s.AsOf, p.started)
+			return age(s.AsOf, p.began)
 		})
 }

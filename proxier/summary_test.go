@@ -18,6 +18,8 @@ type apiLike struct {
 func (a *apiLike) String() string          { return "the API server lab:6443" }
 func (a *apiLike) Watches() []source.Watch { return []source.Watch{*a.watch.Load()} }
 
+func (*apiLike) LastState() (source.LastState, bool) { return source.LastState{}, false }
+
 func TestSummary(t *testing.T) {
 	api := &apiLike{}
 	heard := func(ago time.Duration, synced bool) {

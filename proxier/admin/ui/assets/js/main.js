@@ -28,7 +28,7 @@ function show() {
   shown = new AbortController();
   for (const a of $('nav').children) {
     const current = a.dataset.view === (view === 'service' ? 'services' : view);
-    if (current) { a.setAttribute('aria-current', 'page'); a.scrollIntoView({ block: 'nearest', inline: 'nearest' }); } else a.removeAttribute('aria-current');
+    if (current) { a.setAttribute('aria-current', 'page'); reveal(a); } else a.removeAttribute('aria-current');
   }
   document.querySelector('dialog')?.close();
   const title = view === 'service' ? parts.join('/') : names.find(([v]) => v === view)[1];
@@ -36,6 +36,13 @@ function show() {
   const main = fill($('main'));
   window.scrollTo(0, 0);
   views[view](main, parts, new URLSearchParams(search), shown.signal);
+}
+
+// reveal scrolls the row of views to a link. scrollIntoView would have Tab begin behind it, and
+// not with the link to the content.
+function reveal(a) {
+  const nav = $('nav'), left = a.offsetLeft - nav.offsetLeft, right = left + a.offsetWidth - nav.clientWidth;
+  nav.scrollLeft = Math.max(Math.min(nav.scrollLeft, left), right);
 }
 
 function decodePart(part) {

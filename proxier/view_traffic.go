@@ -16,7 +16,7 @@ import (
 func (p *Proxier) recently(within time.Duration) (records []*observe.Record, reach time.Duration) {
 	const late = time.Second // a record may come into the ring after one that has ended later
 	now := time.Now()
-	reach = min(within, now.Sub(p.started))
+	reach = min(within, now.Sub(p.began))
 	overwritten := p.recent.Held() == p.recent.Size()
 	var oldest time.Time
 	for r := range p.recent.Newest(observe.Filter{}) {

@@ -122,7 +122,7 @@ func TestImpossibleCommandLines(t *testing.T) {
 		{[]string{"run", "stray"}, 3, `unexpected argument "stray"`},
 		{[]string{"run", "--capture=magic"}, 3, "--capture=magic: want auto, iptables or bind"},
 		{[]string{"run", "--balancer=magic"}, 3, "round-robin"},
-		{[]string{"run", "--connect-timeout=20s"}, 3, "--total-connect-timeout"},
+		{[]string{"run", "--connect-timeout=20s"}, 3, "want at most total-connect-timeout, which is 10s"},
 		{[]string{"run", "--connect-timeout=soon"}, 3, "connect-timeout"},
 		{[]string{"run", "--proxy-port-range=5-1"}, 3, "--proxy-port-range"},
 		{[]string{"run", "--mark=0x1/0x2"}, 3, "--mark"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime/pprof"
@@ -90,9 +91,12 @@ func TestNothingRunsOn(t *testing.T) {
 	}
 	s.stop()
 	for _, what := range []string{"proxier/outlier.", "proxier/dial.", "proxier.(*connection)"} {
-		if got := ofOurs(); bytes.Contains(got, []byte(what)) {
-			t.Errorf("%s is left:\n%s", what, got)
-		}
+		s.eventually("its end", func() error { // who has said that it ends may yet have to
+			if got := ofOurs(); bytes.Contains(got, []byte(what)) {
+				return fmt.Errorf("%s is left:\n%s", what, got)
+			}
+			return nil
+		})
 	}
 }
 

@@ -161,6 +161,7 @@ func TestVerifyRepairs(t *testing.T) {
 			l.iptables("-t", mangle, "-N", "USHER-OLD")
 			l.iptables("-t", mangle, "-A", "PREROUTING", "-j", "USHER-RETURN")
 		}, []string{"table mangle: chain PREROUTING: not expected: -A PREROUTING -j USHER-RETURN", "table mangle: chain USHER-OLD: is not needed any more"}},
+		{"another process is in New", func(l *lab) { l.iptables("-t", nat, "-N", probeChain) }, nil},
 		{"everything flushed", func(l *lab) {
 			for _, table := range []string{nat, filter, mangle} {
 				l.iptables("-t", table, "-F")

@@ -12,6 +12,16 @@ func (t *Table) actual(ctx context.Context) ([]section, error) {
 	return parseSaved(saved), err
 }
 
+// settled is actual without the chain of a New that another process of usher may be in: to
+// remove that would have it fail.
+func (t *Table) settled(ctx context.Context) ([]section, error) {
+	all, err := t.actual(ctx)
+	for i := range all {
+		all[i].chains = slices.DeleteFunc(all[i].chains, func(c chain) bool { return c.name == probeChain })
+	}
+	return all, err
+}
+
 // parseSaved reads what is ours in the output of iptables-save: our chains, and
 // the jumps to them. A table without either is left out.
 func parseSaved(saved string) []section {

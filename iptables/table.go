@@ -160,7 +160,7 @@ func (t *Table) sync(ctx context.Context, r Rules, known bool) ([]Difference, er
 	wanted, there := t.renderer.layout(t.family, r), t.written
 	if !known {
 		var err error
-		if there, err = t.actual(ctx); err != nil {
+		if there, err = t.settled(ctx); err != nil {
 			return nil, err
 		}
 	}

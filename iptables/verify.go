@@ -17,7 +17,7 @@ func (t *Table) Verify(ctx context.Context, r Rules) (different []Difference, er
 // Diff tells what Verify would change, and changes nothing.
 func (t *Table) Diff(ctx context.Context, r Rules) (different []Difference, err error) {
 	err = t.locked(r, "compare", func() error {
-		there, err := t.actual(ctx)
+		there, err := t.settled(ctx)
 		if err == nil {
 			different = differences(there, layout(t.family, r))
 		}

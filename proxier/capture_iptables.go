@@ -56,7 +56,10 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers
 		rendered: map[*listener]*rendered{},
 	}
 	for _, family := range []Family{IPv4, IPv6} {
-		table, err := iptables.New(iptables.Family(family))
+		table, err := cfg.tables[family], error(nil)
+		if table == nil {
+			table, err = iptables.New(iptables.Family(family))
+		}
 		if err == nil {
 			err = r.addFamily(ctx, family, table, cfg.ProxyPortRange)
 		}
@@ -70,14 +73,13 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers
 	return r, nil
 }
 
-func (r *redirect) addFamily(ctx context.Context, family Family, table *iptables.Table, ports PortRange) error {
-	last, err := table.Assigned(ctx)
-	if err != nil {
-		return fmt.Errorf("read the rules of a former usher: %w", err)
-	}
-	r.warnOfForeignMarks(ctx, table)
-	if had := r.heir().ruleKeys(family); had != nil { // what is listened on counts
-		last = had
+func (r *redirect) addFamily(ctx context.Context, family Family, table *iptables.Table, ports PortRange) (err error) {
+	last := r.heir().ruleKeys(family) // what is listened on counts
+	if last == nil {
+		if last, err = table.Assigned(ctx); err != nil {
+			return fmt.Errorf("read the rules of a former usher: %w", err)
+		}
+		r.warnOfForeignMarks(ctx, table)
 	}
 	r.tables[family] = table
 	r.ports[family] = newPortTable(ports, last)

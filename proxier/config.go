@@ -117,6 +117,7 @@ type Config struct {
 	Profiling bool
 	// Inherited is what another process has handed over, nil if none has.
 	Inherited *handover.Parcel
+	tables    map[Family]*iptables.Table // that TakeOver has found to work
 	// Successor takes the place of this process when it is asked for; nil: nothing can.
 	Successor Successor
 	// Version is what this program calls itself to those who ask. May be empty.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/usher-proxy/usher/proxier/annotation"
 	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/instant"
@@ -31,6 +33,8 @@ func (p *Proxier) leave(carry func(handover.Parcel) error) error {
 	}
 	if err != nil {
 		l.stay()
+	} else {
+		l.letGo()
 	}
 	return err
 }
@@ -130,6 +134,28 @@ func (l *handingOver) stay() {
 	l.redirectDenied(func(s *streamSocket) { errs = append(errs, s.goOn()) })
 	if err := errors.Join(errs...); err != nil {
 		l.cfg.Log.WithError(err).Error("after a hand-over that has failed, some sockets cannot go on")
+	}
+}
+
+// letGo closes what another process has: as long as this one has it too, nobody would see that
+// the other one has closed it.
+func (l *handingOver) letGo() {
+	for _, d := range l.departure.ready {
+		d.client.Close()
+		if d.backend != nil {
+			d.backend.Close()
+		}
+	}
+	for _, s := range l.allSockets() {
+		if s.stream != nil {
+			s.stream.ln.Close()
+		}
+	}
+	l.redirectDenied(func(s *streamSocket) { s.ln.Close() })
+	for _, state := range l.packets {
+		for _, fd := range state.Files() {
+			unix.Close(fd)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func (p *Proxier) serveHTTP(ctx context.Context, workers *sync.WaitGroup, fail f
 		{"metrics", "--metrics-bind-address", p.cfg.MetricsAddress, "FailedToStartMetricServer",
 			metricsServer(p.metricsHandler()), listenTCP},
 		{"the admin socket", "--admin-socket", p.cfg.AdminSocket, "FailedToStartAdminServer",
-			admin.API{Views: p.views(), Actions: p.actions(), Feeds: p.feeds()}.Server(), admin.Listen},
+			admin.API{Views: p.views(), Actions: p.actions(), Feeds: p.feeds(), Exchanges: p.exchanges()}.Server(), admin.Listen},
 	} {
 		if s.addr != "" {
 			workers.Go(func() { p.serve(ctx, s, bindRetry, fail) })

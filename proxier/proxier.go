@@ -73,6 +73,7 @@ type Proxier struct {
 
 	// For those who ask.
 	left          bool          // another process has everything
+	heldBy        string        // which one
 	started       time.Time     // the first of the processes that have handed over to each other
 	began         time.Time     // this one
 	times         int           // how often they have
@@ -237,8 +238,8 @@ func (p *Proxier) Ready() <-chan struct{} { return p.ready }
 func (p *Proxier) Stopping() <-chan struct{} { return p.loopEnded }
 
 // Run serves until ctx is done. Then it takes its rules away, lets connections
-// end, and returns with nothing of it left running. It also returns after HandOver, and then
-// leaves everything as it is.
+// end, and returns with nothing of it left running. It also returns once another process has
+// taken over, and then leaves everything as it is (see HandedOver).
 func (p *Proxier) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	failed := make(chan error, 1)

@@ -41,13 +41,13 @@ const (
 
 func (p *Proxier) measureUpgrades() {
 	p.upgrades.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "usher_upgrade_failures_total", Help: "Upgrades in place that did not take place, by the step that failed. Everything went on.",
+		Name: "usher_upgrade_failures_total", Help: "Upgrades in place, and take-overs by another process, that did not take place, by the step that failed. Everything went on.",
 	}, []string{"step"})
 	for _, step := range []string{stepTrial, stepRest} {
 		p.upgrades.failed.WithLabelValues(step)
 	}
 	p.cfg.Registry.MustRegister(p.upgrades.failed, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "usher_upgrades", Help: "Upgrades in place since usher was started: how often a process has taken the place of another.",
+		Name: "usher_upgrades", Help: "Upgrades in place and take-overs since usher was started: how often a process has taken the place of another.",
 	}, func() float64 { return float64(p.times) }))
 }
 
@@ -64,10 +64,7 @@ func (p *Proxier) Upgrade(ctx context.Context, tell func(step string)) (err erro
 	}
 	defer p.upgrades.one.Unlock()
 	step := stepTrial
-	defer func() {
-		p.upgrades.failed.WithLabelValues(step).Inc()
-		p.cfg.Log.WithField("step", step).WithError(err).Error("handover: nothing has changed, as the upgrade has failed")
-	}()
+	defer func() { p.upgradeFailed(step, err) }()
 	if tell != nil {
 		tell(step)
 	}
@@ -85,6 +82,11 @@ func (p *Proxier) Upgrade(ctx context.Context, tell func(step string)) (err erro
 	})
 }
 
+func (p *Proxier) upgradeFailed(step string, err error) {
+	p.upgrades.failed.WithLabelValues(step).Inc()
+	p.cfg.Log.WithField("step", step).WithError(err).Error("handover: nothing has changed, as the upgrade has failed")
+}
+
 // HandOver brings everything to rest and has carry take it to another process: when carry
 // returns without an error that one has it, and Run returns with nothing taken away. With an
 // error everything goes on here. It is safe for concurrent use.
@@ -93,28 +95,40 @@ func (p *Proxier) HandOver(ctx context.Context, carry func(handover.Parcel) erro
 		return errUpgrading
 	}
 	defer p.upgrades.one.Unlock()
+	return p.handOver(ctx, "another process", carry)
+}
+
+// handOver is HandOver to somebody, with upgrades locked.
+func (p *Proxier) handOver(ctx context.Context, to string, carry func(handover.Parcel) error) error {
 	return p.inLoop(ctx, func(context.Context) error {
 		p.records.Flush(lastRecords / 10)
 		err := p.leave(carry)
-		p.left = err == nil
+		if p.left = err == nil; p.left {
+			p.heldBy = to
+		}
 		return err
 	})
 }
 
 // tryOut has the successor prove itself.
 func (p *Proxier) tryOut(ctx context.Context) error {
-	var parcel handover.Parcel
-	err := p.inLoop(ctx, func(context.Context) (err error) {
+	parcel, err := p.trial(ctx)
+	if err != nil {
+		return err
+	}
+	return p.cfg.Successor.Try(ctx, parcel)
+}
+
+// trial is a state of now, without files.
+func (p *Proxier) trial(ctx context.Context) (parcel handover.Parcel, err error) {
+	err = p.inLoop(ctx, func(context.Context) (err error) {
 		h := &handingOver{Proxier: p, trial: true}
 		if err = h.begin(); err == nil {
 			parcel, err = h.pack()
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return p.cfg.Successor.Try(ctx, parcel)
+	return parcel, err
 }
 
 // Try says whether a process with this configuration could go on with what cfg.Inherited has.

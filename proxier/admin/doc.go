@@ -33,6 +33,7 @@
 //	GET  /v1/flows        namespace service pod client reason side errors since last follow    feed of Flow
 //	POST /v1/trace        client namespace service duration            feed of TraceEvent
 //	POST /v1/upgrade                                                   feed of steps; it ends with the process
+//	POST /v1/take-over    node network                                 Parcel of package handover, by handover.Give
 //	POST /v1/rules/repair                                              Repair
 //	POST /v1/drain        endpoint pod namespace service               []Drained
 //	POST /v1/undrain      endpoint pod namespace service all           []Drained
@@ -53,6 +54,7 @@
 //	older     of connections that have lasted for longer, as in 1h
 //	all       true: all of them, in place of everything else that chooses
 //	dry-run   true: only tell what would be ended
+//	node      the name of the Node that the other process serves; network: its network namespace
 //
 // A feed is JSON lines (NDJSON), a flow or an event a line. It may go on for as long as
 // somebody reads it. Flows come the oldest first, with the keys of RECORDS.md in package
@@ -64,15 +66,18 @@
 //	curl -s  --unix-socket /run/usher/usher.sock 'http://usher/v1/explain?service=default/web&port=80'
 //	curl -s  --unix-socket /run/usher/usher.sock -X POST 'http://usher/v1/drain?endpoint=10.244.1.7:8080'
 //
+// /v1/take-over is for another process of usher (usher run --take-over): it leaves HTTP for a
+// protocol in which files go along (101 Switching Protocols).
+//
 // # What goes wrong
 //
 // Every other answer than 200 is {"error": "..."}, a sentence: 400 for a parameter that is
 // unknown or means nothing, 403 for who may not, 404 for what does not exist, 405 for another
-// method, 409, 429 and 503 for what is not possible now, as when as many follow as may.
+// method, 409, 426, 429 and 503 for what is not possible now, as when as many follow as may.
 //
 // # Reading the code
 //
-// server.go decides who gets an answer, feed.go serves feeds, peer.go knows who asks, socket.go
+// server.go decides who gets an answer, feed.go serves feeds, exchange.go leaves HTTP, peer.go knows who asks, socket.go
 // makes the socket, and client.go asks. All other files are the answers, one subject each.
 // Package proxier makes them. The page of usher ui (package ui) reads the same paths.
 package admin

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 
@@ -17,16 +18,32 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if !ok {
 		return ctx
 	}
-	raw, err := conn.SyscallConn()
+	cred, err := credentials(conn)
 	if err != nil {
 		return ctx
 	}
-	var cred *unix.Ucred
-	raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if cred == nil || err != nil {
-		return ctx
-	}
 	return context.WithValue(ctx, peer{}, cred.Uid)
+}
+
+// credentials are those of the process at the other end (SO_PEERCRED in unix(7)), when it has
+// connected, or had the socket listen.
+func credentials(conn *net.UnixConn) (cred *unix.Ucred, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	failed := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return cred, errors.Join(failed, err)
+}
+
+// Process is the number of the process at the other end of a connection, 0 if that is in
+// another PID namespace.
+func Process(conn *net.UnixConn) int {
+	cred, err := credentials(conn)
+	if err != nil {
+		return 0
+	}
+	return int(cred.Pid)
 }
 
 // Caller is the user id of whom an Action, or a Stream, is done for, as the kernel tells

@@ -55,6 +55,8 @@ type API struct {
 	Views   map[string]View
 	Actions map[string]Action
 	Feeds   map[string]Feed
+	// Exchanges are for other processes of usher.
+	Exchanges map[string]Exchange
 
 	patience time.Duration // with a client of a feed that takes nothing; 0: answerTimeout
 }
@@ -94,6 +96,12 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if feed, ok := h.Feeds[r.URL.Path]; ok {
 		if err := h.serveFeed(w, r, feed); err != nil {
+			respond(w, nil, err)
+		}
+		return
+	}
+	if exchange, ok := h.Exchanges[r.URL.Path]; ok {
+		if err := h.serveExchange(w, r, exchange); err != nil {
 			respond(w, nil, err)
 		}
 		return

@@ -22,14 +22,17 @@
 //		err := handover.Good()             // and end
 //	}
 //
-// # One parcel, three ways
+// # One parcel, several ways
 //
 // A [Parcel] travels by a unix socket: first the state, in a memfd that nobody can change
 // any more and with a checksum, then the files, 253 in a message (SCM_RIGHTS, unix(7)).
 //
 //   - [Exec] puts all of it into the buffer of a socket that the program executed inherits.
 //   - [Try] gives it to a child, which says by the same socket that all is well.
-//   - [Send] and [Receive] bring it to any other process, as one in a new container.
+//   - [Give] and [Take] bring it to a process that was started beside this one, as in a new
+//     container. They agree on who has it, whatever becomes of either: until the new one has
+//     checked it all and said so it is the old one's, which waits for seconds at most.
+//   - [Send] and [Receive] are what these are made of.
 //
 // The receiver has dups with new numbers, all of them CLOEXEC: hence cookies. Nothing is
 // inherited but that one socket, so a parcel that is broken, or that nobody wants, ends
@@ -74,6 +77,6 @@
 //
 // parcel.go has the format and memfd.go where it lies, socket.go is the way they all go.
 // exec.go and received.go are the two sides of Exec, with hangup.go for SIGHUP; try.go and
-// intrial.go those of Try, with lastwords.go for stderr. program.go says what is wrong with
+// intrial.go those of Try, with lastwords.go for stderr. takeover.go has Give and Take. program.go says what is wrong with
 // a program, files.go is for what has arrived.
 package handover

@@ -22,6 +22,23 @@ type SocketState struct {
 	Sessions []SessionState
 }
 
+// Files are all that are open.
+func (s *SocketState) Files() (list []int) {
+	add := func(fd int) {
+		if fd >= 0 {
+			list = append(list, fd)
+		}
+	}
+	add(s.FD)
+	for i := range s.Readers {
+		add(s.Readers[i].FD)
+	}
+	for i := range s.Sessions {
+		add(s.Sessions[i].FD)
+	}
+	return list
+}
+
 // ReaderState is a file that datagrams of clients wait in.
 type ReaderState struct {
 	FD       int

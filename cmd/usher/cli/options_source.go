@@ -105,8 +105,8 @@ func (s *sourceOptions) lastStateFile() (string, error) {
 	return filepath.Join(folder, s.lastState), nil
 }
 
-// open returns the source for a node.
-func (s *sourceOptions) open(ctx context.Context, cfg *proxier.Config) (source.Source, error) {
+// open returns the source for a node, which another process may serve until this one does.
+func (s *sourceOptions) open(ctx context.Context, cfg *proxier.Config, served bool) (source.Source, error) {
 	if len(s.manifests) > 0 {
 		return source.NewManifests(s.manifests, cfg.NodeName, s.serviceProxyName, cfg.Log)
 	}
@@ -120,7 +120,7 @@ func (s *sourceOptions) open(ctx context.Context, cfg *proxier.Config) (source.S
 	}
 	config.QPS, config.Burst, config.ContentType = s.qps, s.burst, s.contentType
 	// Otherwise kube-proxy serves the API server's Service, or we do, as soon as this is opened.
-	if s.serviceProxyName == "" && cfg.Inherited == nil {
+	if s.serviceProxyName == "" && !served {
 		if err := source.CheckAPIAddress(ctx, config, proxier.Leftover(ctx), cfg.Log); err != nil {
 			return nil, err
 		}

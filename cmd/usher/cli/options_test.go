@@ -294,6 +294,7 @@ var meanings = []struct {
 
 	{"", func(o *options, _ *proxier.Config) bool { return o.running == runningOptions{} }},
 	{"--ready-timeout=1m", func(o *options, _ *proxier.Config) bool { return o.running.readyTimeout == time.Minute }},
+	{"--take-over", func(o *options, _ *proxier.Config) bool { return o.running.takeOver }},
 	{"--keep-privileges", func(o *options, _ *proxier.Config) bool { return o.running.keepPrivileges }},
 
 	{"--proxy-mode=nftables", func(_ *options, c *proxier.Config) bool { return c.NodePortAddresses.Primary }},

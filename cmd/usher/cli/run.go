@@ -26,6 +26,13 @@ func newRun(own Policies) *cobra.Command {
 stopped (SIGTERM or SIGINT); then it takes its iptables rules away and lets open
 connections end. A second signal ends it at once.
 
+With --take-over it goes on with all that another usher run on this node serves, which
+answers at the admin socket, and no connection ends: a container of a new version takes
+the place of the old one. First it proves itself; if that fails, or it takes longer than
+nine seconds, the other one goes on and this one ends with exit code 1. If nobody answers
+it starts as usual. The old one then ends with exit code 0; if it was given --take-over
+itself, as in a container that would be started again, it waits for SIGTERM.
+
 Settings come from the command line, else from the file that --config names, else
 they are the defaults below; usher config show tells which it is. In a file of the kind UsherConfiguration each flag is
 a key in lowerCamelCase (--node-name is nodeName), and an unknown key is an error;
@@ -36,6 +43,7 @@ kube-proxy, any flag on the command line wins over the file, not only
 		Example: `  usher run --kubeconfig /etc/usher/kubeconfig
   usher run --manifests ./services/ --capture=bind
   usher run --service-proxy-name=usher           # beside kube-proxy
+  usher run --config=/etc/usher/usher.yaml --take-over
   usher run --config=/var/lib/kube-proxy/config.conf --hostname-override=$(NODE_NAME)`,
 		Args: noArgs,
 	}
@@ -82,7 +90,10 @@ func serve(cmd *cobra.Command, o *options) error {
 		return try(cmd.Context(), o, cfg)
 	}
 	o.kernel.apply(cfg.Log)
-	cfg.OpenSource = func() (source.Source, error) { return o.source.open(cmd.Context(), &cfg) }
+	cfg.OpenSource = func() (source.Source, error) { return o.source.open(cmd.Context(), &cfg, cfg.Inherited != nil) }
+	if err := o.takeOver(cmd.Context(), &cfg); err != nil {
+		return err
+	}
 	if cfg.Successor, err = newSuccessor(logs); err != nil {
 		return err
 	}
@@ -90,12 +101,16 @@ func serve(cmd *cobra.Command, o *options) error {
 	cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	logs.measure(cfg.Registry)
 	cfg.Configz, cfg.Settings = o.configz(&cfg), o.origins()
-	return o.runProxier(cmd.Context(), cfg)
+	to, err := o.runProxier(cmd.Context(), cfg)
+	if err == nil && to != "" {
+		o.park(cmd.Context(), cfg.Log, to)
+	}
+	return err
 }
 
 // try proves to the process that is to be upgraded that this program can go on in its place.
 func try(ctx context.Context, o *options, cfg proxier.Config) (err error) {
-	if cfg.Source, err = o.source.open(ctx, &cfg); err != nil {
+	if cfg.Source, err = o.source.open(ctx, &cfg, true); err != nil {
 		return err
 	}
 	if err := proxier.Try(cfg); err != nil {
@@ -127,25 +142,32 @@ func collectGarbage() (end func()) {
 	return func() { runtime.KeepAlive(unused) }
 }
 
-func (o *options) runProxier(ctx context.Context, cfg proxier.Config) error {
+// runProxier returns who has taken over, if that is why it has ended.
+func (o *options) runProxier(ctx context.Context, cfg proxier.Config) (to string, err error) {
 	if cfg.Inherited == nil {
 		defer collectGarbage()()
 	}
 	if cfg.Cores = cores; os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(cores + 1) // as tcp.NewPollers asks for
 	}
-	manager := supervise(&cfg, o.running.readyTimeout)
-	p, err := proxier.New(ctx, cfg)
-	if err != nil {
-		return err
+	inherits := cfg.Inherited != nil
+	manager := supervise(&cfg, o.running.readyTimeout, inherits && !o.running.tookOver)
+	starting := ctx
+	if inherits { // whoever is asked to stop now has connections to end
+		starting = context.WithoutCancel(ctx)
 	}
-	if cfg.Inherited != nil { // until now connections would have waited for it
+	p, err := proxier.New(starting, cfg)
+	if err != nil {
+		return "", err
+	}
+	if inherits { // until now connections would have waited for it
 		defer collectGarbage()()
 	}
 	if err := o.limitPrivileges(cfg.Log); err != nil {
-		return err
+		return "", err
 	}
 	defer upgradeOnHangup(ctx, p, cfg.Log)()
 	defer o.file.onChange(ctx, cfg.Log, func() { p.Upgrade(ctx, nil) })() // what is wrong is logged
-	return manager.run(ctx, p)
+	err = manager.run(ctx, p)
+	return p.HandedOver(), err
 }

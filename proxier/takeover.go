@@ -1,0 +1,179 @@
+package proxier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/usher-proxy/usher/iptables"
+	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/proxier/handover"
+)
+
+// TakeOverTime is how long another process may take in all to take over. It is less than
+// minReadySeconds of the DaemonSet: until then the old process answers the probes of the new one.
+const TakeOverTime = 9 * time.Second
+
+// giveTime is how long the process that serves may be busy with a pass before.
+const giveTime = 2 * time.Second
+
+// exchanges are what other processes of usher do at the admin socket.
+func (p *Proxier) exchanges() map[string]admin.Exchange {
+	return map[string]admin.Exchange{
+		"/v1/take-over": {Parameters: []string{"node", "network"}, Run: p.give},
+	}
+}
+
+// HandedOver is who has taken over from this process, empty if nobody has. It is for when
+// Run has returned.
+func (p *Proxier) HandedOver() string { return p.heldBy }
+
+// give is the request of another process to go on in the place of this one.
+func (p *Proxier) give(_ context.Context, q url.Values, begin func() (*net.UnixConn, error)) error {
+	if err := p.sameNode(q); err != nil {
+		return err
+	}
+	if !p.upgrades.one.TryLock() {
+		return conflict(errUpgrading)
+	}
+	defer p.upgrades.one.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), giveTime)
+	defer cancel()
+	trial, err := p.trial(ctx)
+	if err != nil {
+		return err
+	}
+	conn, err := begin()
+	if err != nil {
+		return err
+	}
+	step, who := stepTrial, "another process"
+	if n := admin.Process(conn); n > 0 {
+		who = fmt.Sprintf("process %d", n)
+	}
+	p.cfg.Log.Infof("handover: %s wants to take over", who)
+	err = handover.Give(conn, trial, func(carry func(handover.Parcel) error) error {
+		step = stepRest
+		ctx, cancel := context.WithTimeout(context.Background(), giveTime)
+		defer cancel()
+		return p.handOver(ctx, who, carry)
+	})
+	if err != nil {
+		p.upgradeFailed(step, err)
+	}
+	return nil // it was told
+}
+
+// sameNode refuses a process to which the sockets and rules that are there mean nothing.
+func (p *Proxier) sameNode(q url.Values) error {
+	if name := q.Get("node"); name != p.cfg.NodeName {
+		return conflict(fmt.Errorf("the node that is served is %q, not %q: give --node-name=%[1]s", p.cfg.NodeName, name))
+	}
+	network, err := networkNamespace()
+	if err == nil && network != q.Get("network") {
+		err = fmt.Errorf("it serves another network namespace (%s, not %s): a Pod needs hostNetwork", network, q.Get("network"))
+	}
+	if err != nil {
+		return conflict(err)
+	}
+	return nil
+}
+
+func conflict(err error) error {
+	return &admin.Error{Status: http.StatusConflict, Message: err.Error()}
+}
+
+// networkNamespace names that of this process (namespaces(7)).
+func networkNamespace() (string, error) { return os.Readlink("/proc/self/ns/net") }
+
+// TakeOver takes over what the usher at cfg.AdminSocket serves, into cfg.Inherited. Before it
+// asks, it finds out whether this process can go on with it. After an error that one goes on.
+// ctx needs a deadline, TakeOverTime.
+func TakeOver(ctx context.Context, cfg *Config) error {
+	var old admin.Status
+	err := admin.Get(ctx, cfg.AdminSocket, "/v1/status", nil, &old)
+	if err != nil {
+		return err
+	}
+	if err = cfg.prove(ctx, &old); err == nil {
+		cfg.Inherited, err = cfg.take(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("from usher %s: %w", old.Version, err)
+	}
+	return nil
+}
+
+func (cfg *Config) take(ctx context.Context) (*handover.Parcel, error) {
+	network, err := networkNamespace()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := admin.Begin(ctx, cfg.AdminSocket, "/v1/take-over", url.Values{"node": {cfg.NodeName}, "network": {network}})
+	if answer := (*admin.Error)(nil); errors.As(err, &answer) && answer.Status == http.StatusNotFound {
+		err = errors.New("it is too old to be taken over from: stop it first")
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return handover.Take(conn, func(p handover.Parcel) error {
+		with := *cfg
+		with.Inherited = &p
+		return Try(with)
+	})
+}
+
+// prove finds out whether this process can do what the capture of the old one needs. Programs
+// that wait for others may take longer than there is time.
+func (cfg *Config) prove(ctx context.Context, old *admin.Status) error {
+	if err := cfg.checkPolicies(); err != nil {
+		return err
+	}
+	type found struct {
+		tables map[Family]*iptables.Table
+		err    error
+	}
+	proved := make(chan found, 1)
+	go func() {
+		tables, err := cfg.tablesFor(old)
+		proved <- found{tables, err}
+	}()
+	select {
+	case f := <-proved:
+		cfg.tables = f.tables
+		return f.err
+	case <-ctx.Done():
+		return fmt.Errorf("it takes too long to find out whether capture=%s can be used: %w", old.Capture, ctx.Err())
+	}
+}
+
+// tablesFor are those of iptables with which to go on, none with bind, whose sockets and routes
+// are there.
+func (cfg *Config) tablesFor(old *admin.Status) (map[Family]*iptables.Table, error) {
+	switch old.Capture {
+	case "iptables":
+		if err := checkMark(cfg.Mark); err != nil {
+			return nil, err
+		}
+		tables := map[Family]*iptables.Table{}
+		for _, family := range []Family{IPv4, IPv6} {
+			table, err := iptables.New(iptables.Family(family))
+			if err == nil {
+				tables[family] = table
+			} else if slices.Contains(old.Families, family.String()) {
+				return nil, err
+			}
+		}
+		return tables, nil
+	case "bind":
+		return nil, nil
+	}
+	return nil, fmt.Errorf("this is no usher that can be taken over from: its capture is %q", old.Capture)
+}

@@ -151,6 +151,8 @@ func unreachable(socket string, err error) error {
 		what = "was left by a usher that runs no more"
 	case errors.Is(err, fs.ErrPermission):
 		what = "may not be connected to; be root, or in the group usher"
+	case errors.As(err, new(stranger)):
+		what = err.Error()
 	default:
 		return fmt.Errorf("%w: %s gives no answer: %w", ErrUnreachable, socket, err)
 	}

@@ -107,13 +107,20 @@ func dial(ctx context.Context, socket string) (*net.UnixConn, error) {
 	conn.SetDeadline(deadline)
 	cred, err := credentials(conn)
 	if err == nil && cred.Uid != 0 && cred.Uid != uint32(os.Geteuid()) {
-		err = fmt.Errorf("it is that of user %d, who is neither root nor the own one", cred.Uid)
+		err = stranger(cred.Uid)
 	}
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return conn, nil
+}
+
+// stranger is another user who listens.
+type stranger uint32
+
+func (s stranger) Error() string {
+	return fmt.Sprintf("is that of user %d, who is neither root nor the own one", uint32(s))
 }
 
 func begin(conn *net.UnixConn, path string, query url.Values) error {

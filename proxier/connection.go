@@ -54,47 +54,50 @@ func (c *connection) set() Set { return Set(c.record.Set.String()) }
 // poller was not handed over for that.
 func (c *connection) serve(by *tcp.Poller) (polls bool) {
 	c.poller = by
-	found, ok := c.begin()
+	found, err := c.begin()
 	polls, c.poller = c.poller != nil, nil
-	if ok {
+	switch {
+	case err == nil:
 		c.run(found)
+	case errors.Is(err, errDeparts):
+		c.rests(nil) // and may be in other hands at once
 	}
 	return polls
 }
 
-// begin finds an endpoint for the client, or refuses it.
-func (c *connection) begin() (found dial.Result, ok bool) {
-	defer c.refuseIfPanicking()
+// begin finds an endpoint for the client. Without one the client has been refused, or with
+// errDeparts it is to rest.
+func (c *connection) begin() (found dial.Result, err error) {
+	defer c.refuseIfPanicking(&err)
 	if reason, err := c.admit(); reason != observe.OK {
 		c.refuse(reason, err)
-		return found, false
+		return found, errRefused
 	}
-	return c.seek(nil)
+	return c.seek()
 }
 
 // find is begin for a connection that was admitted.
-func (c *connection) find(held *relay.State) (found dial.Result, ok bool) {
-	defer c.refuseIfPanicking()
-	return c.seek(held)
+func (c *connection) find() (found dial.Result, err error) {
+	defer c.refuseIfPanicking(&err)
+	return c.seek()
 }
 
-// seek looks for an endpoint. Without one the connection is refused, or it rests for a
-// departure.
-func (c *connection) seek(held *relay.State) (found dial.Result, ok bool) {
-	found, err := c.connect()
-	switch {
-	case errors.Is(err, errDeparts):
-		c.rests(held)
-	case err != nil:
-		c.refuse(c.reasonOf(err), err)
+// errRefused is what there is no endpoint for.
+var errRefused = errors.New("the client was refused")
+
+func (c *connection) seek() (found dial.Result, err error) {
+	if found, err = c.connect(); err == nil || errors.Is(err, errDeparts) {
+		return found, err
 	}
-	return found, err == nil
+	c.refuse(c.reasonOf(err), err)
+	return found, errRefused
 }
 
-func (c *connection) refuseIfPanicking() {
+func (c *connection) refuseIfPanicking(err *error) {
 	if value := recover(); value != nil {
 		c.panicked(value)
 		c.refuse(observe.InternalError, nil)
+		*err = errRefused
 	}
 }
 

@@ -195,9 +195,11 @@ func (c *connection) resume(client, backend *tcp.Conn, s relay.State) {
 // searchOn finds an endpoint for a connection that has none, with what its client has sent
 // if that was relayed before.
 func (c *connection) searchOn(held *relay.State) {
-	found, ok := c.find(held)
+	found, err := c.find()
 	switch {
-	case !ok:
+	case errors.Is(err, errDeparts):
+		c.rests(held)
+	case err != nil:
 	case held == nil:
 		c.run(found)
 	default:

@@ -105,7 +105,7 @@ func (p *Proxier) showExplanation(q url.Values) (any, error) {
 // explain belongs to the reconcile loop.
 func (p *Proxier) explain(ctx context.Context, asked question) (*admin.Explanation, error) {
 	seen := p.seen.Load()
-	if seen == nil {
+	if seen == nil || seen.early {
 		return nil, &admin.Error{Status: http.StatusServiceUnavailable, Message: "usher has just begun and serves nothing yet; try again"}
 	}
 	port, err := p.portAsked(seen, asked)

@@ -24,11 +24,12 @@ import (
 // handover). Fields may be added, and are then unknown to older processes and empty from
 // them; anything else needs another handoverFormat.
 type handedOver struct {
-	Format    int
+	Format    string
 	Version   string          // of the usher that has made it
 	Times     int             // how often it was handed over, this time included
 	Began     instant.Instant // when the first of these processes did
 	Rested    instant.Instant // when everything began to rest
+	Ready     bool            // what it has is complete
 	Capture   string
 	Numbering observe.Numbering
 	Node      []byte // the Node object as JSON, empty if there is none
@@ -44,8 +45,8 @@ type handedOver struct {
 	chunks [][]byte
 }
 
-// handoverFormat is that of handedOver.
-const handoverFormat = 1
+// handoverFormat is that of handedOver. A test builds an usher with another one (-ldflags=-X).
+var handoverFormat = "1"
 
 // carriedListener is a listener, with the Port that it serves.
 type carriedListener struct {
@@ -165,7 +166,7 @@ func readHandedOver(state []byte) (*handedOver, error) {
 		return nil, fmt.Errorf("the state that was handed over cannot be read: %w", err)
 	}
 	if h.Format != handoverFormat {
-		return nil, fmt.Errorf("the state was handed over by usher %s in format %d, this one has %d: restart it instead", h.Version, h.Format, handoverFormat)
+		return nil, fmt.Errorf("the state was handed over by usher %s in format %s, this one has %s: restart it instead", h.Version, h.Format, handoverFormat)
 	}
 	for _, l := range h.all() {
 		if l.Settings < 0 || l.Settings >= len(h.Settings) {

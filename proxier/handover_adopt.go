@@ -338,8 +338,11 @@ func (p *Proxier) goOn(context.Context) error {
 	}
 	p.own, p.sockets = p.data.capture.own(), countSockets(p.serving)
 	p.data.connections.makeRoom(p.sockets)
-	p.health.Synced(p.written(nil)...)
-	p.setReady()
+	if h.Ready {
+		p.health.Synced(p.written(nil)...)
+		p.showEarly(h.ports, node, change.problems)
+		p.setReady()
+	}
 	change.problems = append(change.problems, p.syncChecks(h.checks(), node)...)
 	for _, problem := range change.problems {
 		p.cfg.Log.Warnf("handover: %s", problem.Message)

@@ -64,6 +64,7 @@ type Proxier struct {
 	alarm      *time.Timer   // that wakes the loop, nil before the first one
 	asked      chan func()   // what the loop is to do for others between two passes
 	loopEnded  chan struct{} // closed when the loop does nothing any more
+	sourceOpen chan struct{} // closed when cfg.Source is there
 	drifted    bool          // somebody has changed what the capture has in the kernel
 	rulesNow   admin.Rules   // as the last pass has left them
 	problems   []Problem     // of the last pass
@@ -109,8 +110,8 @@ func New(ctx context.Context, cfg Config) (*Proxier, error) {
 		shared:    map[ServicePort]*sharedPort{},
 		woken:     make(chan struct{}, 1),
 		asked:     make(chan func()),
-		loopEnded: make(chan struct{}),
-		ready:     make(chan struct{}),
+		loopEnded: make(chan struct{}), sourceOpen: make(chan struct{}),
+		ready: make(chan struct{}),
 	}
 	p.reporter = reporter{log: cfg.Log, event: p.event}
 	if p.source, err = newClientSource(cfg.NodeName, cfg.ReturnMark); err != nil {
@@ -142,6 +143,7 @@ func (p *Proxier) openSource(context.Context) (err error) {
 	if p.cfg.OpenSource != nil {
 		p.cfg.Source, err = p.cfg.OpenSource()
 	}
+	close(p.sourceOpen)
 	return err
 }
 
@@ -194,8 +196,10 @@ func (p *Proxier) equip(ctx context.Context) error {
 
 // event tells of an object, once there is a source.
 func (p *Proxier) event(about source.Ref, reason, message string) {
-	if p.cfg.Source != nil {
+	select {
+	case <-p.sourceOpen:
 		p.cfg.Source.Event(about, reason, message)
+	default:
 	}
 }
 
@@ -438,10 +442,17 @@ func (p *Proxier) wakeAfter(d time.Duration) {
 	}
 }
 
-func (p *Proxier) setReady() {
+func (p *Proxier) isReady() bool {
 	select {
 	case <-p.ready:
+		return true
 	default:
+		return false
+	}
+}
+
+func (p *Proxier) setReady() {
+	if !p.isReady() {
 		close(p.ready)
 	}
 }

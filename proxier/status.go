@@ -171,11 +171,20 @@ type seen struct {
 	objects  source.Objects
 	rules    admin.Rules
 	problems []Problem // of the pass before as long as this one lasts
+	early    bool      // there was no pass yet: what another process has handed over
 }
 
 // show shows others what a pass has done, and what is wrong.
 func (p *Proxier) show(d *desired, objects source.Objects, problems []Problem) {
-	p.seen.Store(&seen{d, p.serving, slices.Clone(p.draining), objects, p.rulesNow, problems})
+	p.seen.Store(&seen{d, p.serving, slices.Clone(p.draining), objects, p.rulesNow, problems, false})
+}
+
+// showEarly shows what is served before the first objects have come.
+func (p *Proxier) showEarly(ports []*Port, node *nodeState, problems []Problem) {
+	objects := source.Objects{Node: p.nodeObject}
+	d := p.planner.desire(objects, p.facts(node))
+	d.ports = ports
+	p.seen.Store(&seen{d, p.serving, slices.Clone(p.draining), objects, p.rulesNow, problems, true})
 }
 
 // countServices counts those that are served.

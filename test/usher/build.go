@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -35,8 +36,30 @@ func BuildStatic() error { return build([]string{"CGO_ENABLED=0"}) }
 // Binary is where they have put it.
 func Binary() string { return os.Getenv(binaryEnv) }
 
-func build(env []string, flags ...string) error {
-	if os.Getenv(binaryEnv) != "" {
+// BuildVariant builds another usher, in which variables of packages have other values, as
+// -ldflags=-X has it: cmd/usher/cli.version=v2. It is for one function that Main calls first.
+func BuildVariant(name string, values ...string) func() error {
+	return func() error {
+		var flags []string
+		if raceEnabled {
+			flags = append(flags, "-race")
+		}
+		var set strings.Builder
+		for _, v := range values {
+			fmt.Fprintf(&set, " -X github.com/usher-proxy/usher/%s", v)
+		}
+		return buildAs(binaryEnv+"_"+name, nil, append(flags, "-ldflags="+set.String())...)
+	}
+}
+
+// Variant is where BuildVariant has put it.
+func Variant(name string) string { return os.Getenv(binaryEnv + "_" + name) }
+
+func build(env []string, flags ...string) error { return buildAs(binaryEnv, env, flags...) }
+
+// buildAs has the environment tell where it is.
+func buildAs(variable string, env []string, flags ...string) error {
+	if os.Getenv(variable) != "" {
 		return nil
 	}
 	cache, err := os.UserCacheDir()
@@ -59,7 +82,7 @@ func build(env []string, flags ...string) error {
 		return errors.Join(err, os.Remove(path))
 	}
 	forgetOld(dir)
-	return os.Setenv(binaryEnv, final)
+	return os.Setenv(variable, final)
 }
 
 // named gives a binary the name of what is in it: who tests another version at the

@@ -31,6 +31,7 @@ type Attempt struct {
 // Record is what became of a connection (event conn.close) or of a UDP session
 // (udp.close), as the JSON log has it.
 type Record struct {
+	ID                        string
 	Event, Reason, Errno      string
 	Level, Proto              string
 	NS, Service               string
@@ -74,7 +75,13 @@ type Process struct {
 // Start runs usher with args in a namespace and waits until it serves.
 func Start(t testing.TB, ns *netns.NS, args ...string) *Process {
 	t.Helper()
-	p := Launch(t, ns, append([]string{"run", "--log-format=json", "--min-sync-period=5ms", "--admin-socket="}, args...)...)
+	return StartProgram(t, ns, Binary(), args...)
+}
+
+// StartProgram is Start of the usher at a path.
+func StartProgram(t testing.TB, ns *netns.NS, path string, args ...string) *Process {
+	t.Helper()
+	p := launch(t, ns, append([]string{path, "run", "--log-format=json", "--min-sync-period=5ms", "--admin-socket="}, args...))
 	netns.EventuallyWithin(t, patience, "usher serves", func() error {
 		select {
 		case <-p.done:
@@ -119,8 +126,12 @@ func Launch(t testing.TB, ns *netns.NS, args ...string) *Process {
 // arguments and becomes that one, as setpriv(1) does.
 func LaunchUnder(t testing.TB, ns *netns.NS, program []string, args ...string) *Process {
 	t.Helper()
+	return launch(t, ns, slices.Concat(program, []string{Binary()}, args))
+}
+
+func launch(t testing.TB, ns *netns.NS, line []string) *Process {
+	t.Helper()
 	p := &Process{t: t, ns: ns, done: make(chan struct{}), changed: make(chan struct{})}
-	line := slices.Concat(program, []string{os.Getenv(binaryEnv)}, args)
 	p.cmd = ns.Command(context.Background(), line[0], line[1:]...)
 	out, in := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = in, in

@@ -151,7 +151,7 @@ func (o *options) runProxier(ctx context.Context, cfg proxier.Config) (to string
 		runtime.GOMAXPROCS(cores + 1) // as tcp.NewPollers asks for
 	}
 	inherits := cfg.Inherited != nil
-	manager := supervise(&cfg, o.running.readyTimeout, inherits && !o.running.tookOver)
+	manager := supervise(&cfg, o.running.readyTimeout)
 	starting := ctx
 	if inherits { // whoever is asked to stop now has connections to end
 		starting = context.WithoutCancel(ctx)

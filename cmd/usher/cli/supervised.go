@@ -37,9 +37,8 @@ type supervised struct {
 	silent sync.Once
 }
 
-// supervise has the loop of cfg beat for systemd. It returns nil if there is none. told says
-// that the program in whose place this one is has told systemd that it is ready.
-func supervise(cfg *proxier.Config, readyTimeout time.Duration, told bool) *supervised {
+// supervise has the loop of cfg beat for systemd. It returns nil if there is none.
+func supervise(cfg *proxier.Config, readyTimeout time.Duration) *supervised {
 	if !systemd.Listens() {
 		return nil
 	}
@@ -53,7 +52,6 @@ func supervise(cfg *proxier.Config, readyTimeout time.Duration, told bool) *supe
 		s.watchdog, every = true, min(every, limit/2)
 	}
 	cfg.Heartbeat, cfg.HeartbeatEvery = s.beat, every
-	s.ready.Store(told)
 	return s
 }
 

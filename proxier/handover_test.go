@@ -1,0 +1,284 @@
+package proxier
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/usher-proxy/usher/proxier/handover"
+	"github.com/usher-proxy/usher/proxier/observe"
+)
+
+// passengers are connections in all the states in which they can be handed over.
+type passengers struct {
+	t       *testing.T
+	talks   net.Conn // both ways
+	stalled net.Conn // its client has not read anything yet
+	all     []byte   // that it is sent
+	sends   net.Conn // its client has sent its FIN, the endpoint answers later
+	later   chan struct{}
+	hears   net.Conn // the reverse
+	waits   net.Conn // for its turn at a limit
+	holds   net.Conn // who has that turn
+	seeks   net.Conn // an endpoint, as the one that is tried is silent
+	asks    net.Conn // by UDP
+	from    string   // the port that the endpoint sees of asks
+}
+
+// departures is a scene in which all of them are there.
+func departures(t *testing.T) (*scene, *passengers, []any) {
+	s := newScene(t)
+	p := &passengers{t: t, all: make([]byte, 24<<20), later: make(chan struct{})}
+	rand.Read(p.all)
+	talk := serveTCP(t, echoes)
+	bulk := serveTCP(t, func(c net.Conn) { c.Write(p.all); c.(*net.TCPConn).CloseWrite(); io.Copy(io.Discard, c) })
+	late := serveTCP(t, func(c net.Conn) { // answers whoever has ended
+		said, _ := io.ReadAll(c)
+		<-p.later
+		c.Write(said)
+	})
+	early := serveTCP(t, func(c net.Conn) { // ends, and wants to hear all the same
+		c.(*net.TCPConn).CloseWrite()
+		io.Copy(io.Discard, c)
+	})
+	limited := service("limited", testVIP(5))
+	limited.Annotations = map[string]string{"usher-proxy.io/max-connections": "1", "usher-proxy.io/on-limit": "wait:20s"}
+	seeking := service("seeking", testVIP(6))
+	seeking.Annotations = map[string]string{"usher-proxy.io/connect-timeout": "1s", "usher-proxy.io/passive-health": "off"}
+	silent := blackhole(t)
+	objects := slices.Concat(with(service("talk", vip), talk), with(service("bulk", testVIP(2)), bulk), with(service("late", testVIP(3)), late),
+		with(service("early", testVIP(4)), early), with(limited, talk), with(seeking, silent),
+		datagramsTo("names", testVIP(7), portEcho(t)))
+	s.set(objects...)
+	p.talks = s.connectTo(vip)
+	p.holds = s.connectTo(testVIP(5))
+	p.stalled, p.sends, p.hears, p.waits, p.seeks = s.dial(2), s.dial(3), s.dial(4), s.dial(5), s.dial(6)
+	io.WriteString(p.sends, "hello")
+	p.sends.(*net.TCPConn).CloseWrite()
+	p.waits.Write([]byte("x"))
+	p.hears.SetDeadline(time.Now().Add(patience))
+	if _, err := io.ReadAll(p.hears); err != nil { // it is half closed from here
+		t.Fatal(err)
+	}
+	var err error
+	if p.asks, err = net.Dial("udp", testVIP(7)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.asks.Close() })
+	s.eventually("UDP is answered", func() (err error) { p.from, err = p.ask(); return err })
+	s.eventually("all are there", func() error {
+		if n := s.proxier.data.connections.count(); n != 7 {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+	return s, p, objects
+}
+
+func (s *scene) dial(n int) (c net.Conn) {
+	s.t.Helper()
+	s.eventually(testVIP(n)+" accepts", func() (err error) { c, err = net.Dial("tcp", testVIP(n)); return err })
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// ask returns the port that the endpoint was asked from.
+func (p *passengers) ask() (string, error) {
+	p.asks.SetDeadline(time.Now().Add(time.Second))
+	if _, err := p.asks.Write([]byte("who")); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 100)
+	n, err := p.asks.Read(buf)
+	return string(buf[:n]), err
+}
+
+// goOn wants all to be as they were.
+func (p *passengers) goOn() {
+	p.t.Helper()
+	ping(p.t, p.talks)
+	ping(p.t, p.holds)
+	if from, err := p.ask(); err != nil || from != p.from {
+		p.t.Errorf("UDP: the endpoint was asked from %s, is asked from %s, %v", p.from, from, err)
+	}
+	p.waits.SetDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, err := p.waits.Read(make([]byte, 1)); n > 0 || !errors.Is(err, errTimeout(err)) {
+		p.t.Errorf("who waits for his turn reads %d bytes, %v", n, err)
+	}
+}
+
+// errTimeout is err if that is a timeout.
+func errTimeout(err error) error {
+	if e, ok := err.(net.Error); ok && e.Timeout() {
+		return err
+	}
+	return errors.New("no timeout")
+}
+
+// arrive wants all to get what they are due, and ends them.
+func (p *passengers) arrive(s *scene, objects []any) {
+	p.t.Helper()
+	p.sends.SetDeadline(time.Now().Add(patience))
+	close(p.later)
+	if said, err := io.ReadAll(p.sends); string(said) != "hello" || err != nil {
+		p.t.Errorf("who has ended first hears %q, %v", said, err)
+	}
+	p.stalled.SetDeadline(time.Now().Add(patience))
+	if got, err := io.ReadAll(p.stalled); err != nil || !bytes.Equal(got, p.all) {
+		p.t.Errorf("who stalled got %d bytes of %d, %v", len(got), len(p.all), err)
+	}
+	p.holds.Close()
+	p.waits.SetDeadline(time.Now().Add(patience))
+	if _, err := io.ReadFull(p.waits, make([]byte, 1)); err != nil {
+		p.t.Errorf("who waited for his turn: %v", err)
+	}
+	s.set(append(objects, slice("seeking", serveTCP(p.t, echoes)))...) // another endpoint, which answers
+	if err := echoed(p.seeks); err != nil {
+		p.t.Errorf("who sought an endpoint: %v", err)
+	}
+	for _, c := range []net.Conn{p.talks, p.stalled, p.sends, p.hears, p.waits, p.seeks} {
+		c.Close()
+	}
+}
+
+func TestAHandOverThatFails(t *testing.T) {
+	s, p, objects := departures(t)
+	goroutines, files := usage(t)
+	broken := errors.New("nobody is there")
+	for range 20 {
+		var states int
+		err := s.proxier.HandOver(t.Context(), func(parcel handover.Parcel) error {
+			states = len(parcel.State)
+			return broken
+		})
+		if !errors.Is(err, broken) || states == 0 {
+			t.Fatalf("%d bytes, %v", states, err)
+		}
+		p.goOn()
+	}
+	s.eventually("nothing is left of it", func() error {
+		g, f := usage(t)
+		if g > goroutines || f > files {
+			return fmt.Errorf("goroutines %d -> %d, files %d -> %d", goroutines, g, files, f)
+		}
+		return nil
+	})
+	p.arrive(s, objects)
+	s.wantReasons(7)
+}
+
+// wantReasons wants so many records of connections that have ended well.
+func (s *scene) wantReasons(n int) {
+	s.t.Helper()
+	for range n {
+		if r := s.record(); r.Reason != observe.OK {
+			s.t.Errorf("%s %s: %s", r.VIP, r.ID(), r.Reason)
+		}
+	}
+}
+
+func TestAnotherProxierTakesOver(t *testing.T) {
+	s, p, objects := departures(t)
+	ids := s.ids()
+	next := s
+	for turn := range 3 {
+		var parcel handover.Parcel
+		err := next.proxier.HandOver(t.Context(), func(p handover.Parcel) error {
+			parcel = p
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.stop()
+		if err := Try(Config{Inherited: &parcel, Capture: "bind", Service: next.proxier.cfg.Service}); err != nil {
+			t.Fatalf("trial: %v", err)
+		}
+		next = newScene(t, func(c *Config) { c.Inherited = &parcel })
+		p.goOn() // before there are any objects
+		next.set(objects...)
+		next.eventually("all IDs", func() error {
+			if now := next.ids(); !slices.Equal(now, ids) {
+				return fmt.Errorf("turn %d: there were the connections %q, there are %q", turn, ids, now)
+			}
+			return nil
+		})
+		p.goOn()
+	}
+	p.arrive(next, objects)
+	next.wantReasons(7)
+}
+
+// ids are those of the connections that there are, sorted.
+func (s *scene) ids() (list []string) {
+	for _, c := range s.proxier.data.connections.all() {
+		list = append(list, c.record.ID())
+	}
+	slices.Sort(list)
+	return list
+}
+
+// fakeSuccessor passes the trial or not, and is executed or not.
+type fakeSuccessor struct{ trial, exec error }
+
+func (f fakeSuccessor) Try(context.Context, handover.Parcel) error { return f.trial }
+func (f fakeSuccessor) Exec(handover.Parcel) error                 { return f.exec }
+
+// An upgrade that fails says so, and is counted by the step that has.
+func TestUpgradesThatFail(t *testing.T) {
+	bad := errors.New("it does not work")
+	for step, by := range map[string]fakeSuccessor{"trial": {trial: bad}, "handover": {exec: bad}} {
+		t.Run(step, func(t *testing.T) {
+			s := newScene(t, func(c *Config) { c.Successor = by })
+			client := s.connectToEcho()
+			var steps []string
+			err := s.proxier.Upgrade(t.Context(), func(step string) { steps = append(steps, step) })
+			if !errors.Is(err, bad) || steps[len(steps)-1] != step {
+				t.Errorf("%v, after %q", err, steps)
+			}
+			if n, _ := s.metric("usher_upgrade_failures_total", "step", step); n != 1 {
+				t.Errorf("%g failures are counted", n)
+			}
+			ping(t, client)
+			ping(t, s.connectTo(vip))
+		})
+	}
+	s := newScene(t)
+	if err := s.proxier.Upgrade(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "cannot be upgraded") {
+		t.Error(err)
+	}
+}
+
+// portEcho answers each datagram with the port that it came from.
+func portEcho(t *testing.T) netip.AddrPort {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 100)
+		for {
+			_, from, err := c.ReadFromUDPAddrPort(buf)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				c.WriteToUDPAddrPort([]byte(from.String()), from)
+			}
+		}
+	}()
+	t.Cleanup(func() { c.Close(); <-done })
+	return netip.MustParseAddrPort(c.LocalAddr().String())
+}

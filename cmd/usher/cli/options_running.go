@@ -13,7 +13,6 @@ type runningOptions struct {
 	readyTimeout   time.Duration
 	keepPrivileges bool
 	takeOver       bool
-	tookOver       bool // it came to that
 }
 
 func (r *runningOptions) define(f *pflag.FlagSet) {

@@ -35,7 +35,6 @@ func (o *options) takeOver(ctx context.Context, cfg *proxier.Config) error {
 	case err != nil:
 		return fmt.Errorf("--take-over: %v", err) // whatever it is, it is not that nobody can be asked
 	}
-	o.running.tookOver = true
 	cfg.Log.Infof("handover: has taken over from the usher at %s", cfg.AdminSocket)
 	return nil
 }

@@ -74,7 +74,7 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers
 }
 
 func (r *redirect) addFamily(ctx context.Context, family Family, table *iptables.Table, ports PortRange) (err error) {
-	last := r.heir().ruleKeys(family) // what is listened on counts
+	last := r.heir().ruleKeys(family) // what is listened on counts, and clients wait
 	if last == nil {
 		if last, err = table.Assigned(ctx); err != nil {
 			return fmt.Errorf("read the rules of a former usher: %w", err)

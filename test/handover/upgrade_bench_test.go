@@ -29,6 +29,8 @@ var (
 //
 //	pause-ms, pause-max    longest time without a byte on streams that are read all the
 //	                       time, of 16 KiB each 10 ms: median and maximum
+//	before-ms              the same pause in the second before each upgrade: what the machine
+//	                       does anyway, median
 //	connect-ms, -max       longest time until a new connection was answered, likewise
 //	failed                 new connections without an answer
 //	broken                 established connections that ended, or with other bytes than sent
@@ -65,6 +67,7 @@ func BenchmarkUpgrade(b *testing.B) {
 // row is a line of the table.
 type row struct {
 	name                        string
+	before                      []time.Duration // longest pause in the second before each upgrade
 	pauses, connects            []time.Duration // longest in each upgrade
 	answered                    int64
 	failed, broken, lost, wrong int
@@ -75,10 +78,10 @@ type row struct {
 func writeRows(w io.Writer, rows []row) error {
 	fmt.Fprintf(w, "%d Services, %d established connections, %d upgrades or reloads\n\n", *manyServices, *manyConnections, *benchUpgrades)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "upgrade\tpause-ms\tpause-max\tconnect-ms\tconnect-max\tconnections\tfailed\tbroken\tlost\tprocesses\trss-MB")
+	fmt.Fprintln(t, "upgrade\tpause-ms\tpause-max\tbefore-ms\tconnect-ms\tconnect-max\tconnections\tfailed\tbroken\tlost\tprocesses\trss-MB")
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", r.name,
-			median(r.pauses).Milliseconds(), slices.Max(r.pauses).Milliseconds(), median(r.connects).Milliseconds(), slices.Max(r.connects).Milliseconds(),
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", r.name,
+			median(r.pauses).Milliseconds(), slices.Max(r.pauses).Milliseconds(), median(r.before).Milliseconds(), median(r.connects).Milliseconds(), slices.Max(r.connects).Milliseconds(),
 			r.answered, r.failed, r.broken, r.lost, r.processes, r.rss>>20)
 	}
 	return t.Flush()
@@ -145,6 +148,7 @@ func bench(s *site, name string, pid func() int, renew func() error) row {
 	r := row{name: name}
 	for range *benchUpgrades {
 		l.pause(time.Second)
+		r.before = append(r.before, time.Duration(l.gap.Load()))
 		before := l.take()
 		if err := renew(); err != nil {
 			s.t.Fatal(err)

@@ -22,7 +22,7 @@ test-cluster: build ## the same binary against a real API server
 	test/controlplane/build.sh etcd kube-apiserver kubectl kube-proxy
 	test/run.sh ./test/cluster/... ./test/apiserver/... ./test/scale/...
 
-test-systemd: build ## a real systemd runs the unit: start, status, watchdog, crash, stop (root)
+test-systemd: build ## a real systemd runs the unit: start, reload, restart, watchdog, crash, stop (root)
 	test/install-packages.sh
 	test/systemd/install-packages.sh
 	test/run.sh ./test/systemd/...

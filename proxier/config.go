@@ -118,6 +118,12 @@ type Config struct {
 	// Inherited is what another process has handed over, nil if none has.
 	Inherited *handover.Parcel
 	tables    map[Family]*iptables.Table // that TakeOver has found to work
+	// Keeper has sockets wait for the process that comes after a crash of this one; nil: they
+	// end with it.
+	Keeper Keeper
+	// LeaveRules has Run end without taking away what it has made in the kernel: until another
+	// usher serves, clients of Services are refused.
+	LeaveRules bool
 	// Successor takes the place of this process when it is asked for; nil: nothing can.
 	Successor Successor
 	// Version is what this program calls itself to those who ask. May be empty.

@@ -31,6 +31,8 @@ type handedOver struct {
 	Rested    instant.Instant // when everything began to rest
 	Ready     bool            // what it has is complete
 	Capture   string
+	Crashed   bool     // it has nothing but sockets: who made it had no time to hand over
+	Kept      []uint64 // by cookie, what the Keeper has
 	Numbering observe.Numbering
 	Node      []byte // the Node object as JSON, empty if there is none
 	Settings  []annotation.Settings

@@ -73,6 +73,9 @@ func inherit(parcel *handover.Parcel) (*heir, error) {
 		h.sockets[heirloom{deniedKey.Name, s.Addr}] = inherited{carriedSocket: s}
 	}
 	h.files = handover.NewFiles(parcel.Files)
+	if h.Crashed {
+		h.sort()
+	}
 	return h, nil
 }
 
@@ -152,7 +155,7 @@ func (h *heir) limits(of ServicePort) (state limit.State) {
 
 // ruleKeys are the ports of the range that each family's listeners had.
 func (h *heir) ruleKeys(family Family) map[iptables.Key]uint16 {
-	if h == nil || h.Capture != "iptables" {
+	if h == nil || h.Crashed || h.Capture != "iptables" {
 		return nil
 	}
 	ports := map[iptables.Key]uint16{}
@@ -321,6 +324,10 @@ func (l *latePick) make(of *listener) {
 // again, and the kernel leads to them as it did. So it is ready, as it was.
 func (p *Proxier) goOn(context.Context) error {
 	h := p.data.heir.Load()
+	if h.Crashed { // who waits is served when all objects have come
+		p.cfg.Log.Infof("a usher has ended with no time to hand over: clients wait at %s that it had", counted(len(h.sockets), "socket"))
+		return nil
+	}
 	node := newNodeState(&p.cfg, p.node.addresses(), h.node(), p.source.device)
 	p.nodeObject, p.overrides = h.node(), h.overrides()
 	p.data.clients.Store(node.clients)

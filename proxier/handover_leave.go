@@ -182,6 +182,9 @@ func (l *handingOver) begin() error {
 		Ready: l.isReady(), Capture: l.data.capture.String(), Denied: map[Family]carriedSocket{}, Servers: map[string]uint64{},
 	}
 	l.settings, l.numbers = map[*annotation.Settings]int{}, map[*listener]int{}
+	if l.cfg.Keeper != nil {
+		l.state.Kept = l.cfg.Keeper.Has()
+	}
 	for _, of := range l.serving {
 		l.numbers[of] = len(l.numbers)
 	}

@@ -73,6 +73,7 @@ type packetSocket struct {
 	relay     *udp.Relay
 	sessions  *udp.Group
 	server    udp.Server // the last one
+	kept      []KeptFile // while it serves: see keep
 }
 
 func openPacket(relay *udp.Relay, addr netip.AddrPort, sessions *udp.Group) (*packetSocket, error) {
@@ -115,7 +116,18 @@ func (s *packetSocket) Close(reason observe.Reason) {
 }
 
 // give makes want the answer from now on.
-func (s *packetSocket) give(want answer, server udp.Server) (err error) {
+func (s *packetSocket) give(want answer, server udp.Server) error {
+	err := s.answer(want, server)
+	switch {
+	case err != nil || !s.now.listen:
+		s.kept = nil
+	case s.kept == nil:
+		s.kept = s.toKeep()
+	}
+	return err
+}
+
+func (s *packetSocket) answer(want answer, server udp.Server) (err error) {
 	s.server = server
 	if s.inherited != nil {
 		if err := s.inherit(); err != nil {

@@ -157,9 +157,15 @@ func (p *Proxier) inherit(context.Context) error {
 	if err := p.newDataPath(p.cfg.markFor(h.Capture)); err != nil {
 		return err
 	}
+	p.data.heir.Store(h)
+	if h.Crashed {
+		return nil
+	}
+	if p.cfg.Keeper != nil {
+		p.cfg.Keeper.Continue(h.Kept)
+	}
 	p.times, p.started = h.Times, h.Began.Time()
 	p.data.observer.Continue(h.Numbering)
-	p.data.heir.Store(h)
 	return p.adopt(h)
 }
 
@@ -333,6 +339,9 @@ func (p *Proxier) loop(ctx context.Context) {
 				return
 			}
 			continue
+		case <-p.keepAgain():
+			p.keep()
+			continue
 		case <-look.C:
 			p.drifted = p.drifted || p.data.capture.changed()
 			if !p.drifted || time.Now().Before(quiet) {
@@ -384,7 +393,10 @@ func (p *Proxier) shutdown() error {
 	p.health.Stopping()
 	p.checks.Close()
 	p.data.prober.Close()
-	err := bounded(p.data.capture.stop)
+	var err error
+	if !p.cfg.LeaveRules {
+		err = bounded(p.data.capture.stop)
+	}
 	p.data.packets.Drain(context.Background(), lastReplies)
 	for _, l := range p.listeners {
 		l.close()
@@ -397,7 +409,11 @@ func (p *Proxier) shutdown() error {
 	p.drain()
 	p.data.dialer.Close()
 	p.source.paths.Close()
-	err = errors.Join(err, bounded(p.data.capture.remove))
+	if p.cfg.LeaveRules {
+		p.cfg.Log.Info("left the rules as they are (--leave-rules)")
+	} else {
+		err = errors.Join(err, bounded(p.data.capture.remove))
+	}
 	p.data.pollers.Close() // the capture has sockets, too
 	p.data.clock.Close()
 	if err != nil {

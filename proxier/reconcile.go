@@ -50,6 +50,9 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	}
 	p.data.connections.makeRoom(p.sockets)
 	p.data.whole.Changed()
+	if change.touched || closed {
+		p.keep()
+	}
 
 	if change.ports || again {
 		p.kube.noLocalEndpoints(p.ports.last)

@@ -19,7 +19,7 @@ import (
 // Status returns the present one. It is safe for concurrent use.
 func (p *Proxier) Status() admin.Status {
 	s := admin.Status{
-		Version: p.cfg.Version, Node: p.cfg.NodeName, Started: p.started, Upgrades: p.times, Capture: p.data.capture.String(), CaptureWhy: p.captureWhy,
+		Version: p.cfg.Version, Node: p.cfg.NodeName, Started: p.started, Upgrades: p.times, PID: os.Getpid(), Capture: p.data.capture.String(), CaptureWhy: p.captureWhy,
 		Connections: p.data.connections.count(), UDPSessions: p.data.packets.Len(),
 		Watch: p.watches(), LastState: p.lastState(), StaleSeconds: p.staleSince().Seconds(), Files: openFiles(), Log: admin.Log{Dropped: p.dropped()},
 		Ring: admin.Ring{Held: p.recent.Held(), Size: p.recent.Size(), Lost: p.recent.Lost()},

@@ -21,7 +21,9 @@ type streamSocket struct {
 	fd    int // of ln
 	now   answer
 	peers tcp.Liveness // of the clients
-	shift *shift       // nil unless it listens
+	// cookie is the file's, 0 before it was asked for.
+	cookie uint64
+	shift  *shift // nil unless it listens
 }
 
 // openStream binds addr, and refuses connections. It fails with EADDRINUSE if
@@ -174,8 +176,9 @@ func listenAgain(fd int) (err error) {
 	return err
 }
 
-// close gives the port up.
+// close gives the port up. Who keeps the socket too is not to keep others from the port.
 func (s *streamSocket) close() {
 	s.refuse() // whatever it says, the descriptor goes
+	setReuse(s.fd, true)
 	s.ln.Close()
 }

@@ -23,6 +23,9 @@ func (p *Proxier) Summary() string {
 	default:
 		return "not serving yet: " + p.awaited(seen)
 	}
+	if seen == nil {
+		return "going on with " + counted(p.data.connections.count(), "connection") + " of the usher before; " + p.awaited(nil)
+	}
 	t := p.tallied(seen)
 	parts := []string{counted(t.services, "Service"), counted(t.endpoints, "endpoint"), counted(p.data.connections.count(), "connection")}
 	if n := p.data.packets.Len(); n > 0 {

@@ -150,7 +150,7 @@ func Try(cfg Config) error {
 		}
 	}
 	if cfg.Capture != "auto" && cfg.Capture != h.Capture {
-		return fmt.Errorf("--capture=%s: it is %s now, and that can only be changed by a restart", cfg.Capture, h.Capture)
+		return fmt.Errorf("--capture=%s, but what is served is by %s: only a usher that begins anew can change that", cfg.Capture, h.Capture)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ type Status struct {
 	Node        string    `json:"node"`
 	Started     time.Time `json:"started"`
 	Upgrades    int       `json:"upgrades"` // in place, since then
+	PID         int       `json:"pid"`      // in usher's own namespace
 	Capture     string    `json:"capture"`  // iptables or bind
 	CaptureWhy  string    `json:"capture_why"`
 	Families    []string  `json:"families"` // that are served

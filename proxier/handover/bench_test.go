@@ -15,7 +15,7 @@ func BenchmarkParcel(b *testing.B) {
 		name := fmt.Sprintf("%dMB,%d files", c.megabytes, c.files)
 		b.Run(name+"/leave", func(b *testing.B) {
 			for b.Loop() {
-				socket, err := post(p)
+				socket, err := Post(p)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -27,7 +27,7 @@ func BenchmarkParcel(b *testing.B) {
 		b.Run(name+"/arrive", func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
-				socket, err := post(p)
+				socket, err := Post(p)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -33,6 +33,9 @@
 //     container. They agree on who has it, whatever becomes of either: until the new one has
 //     checked it all and said so it is the old one's, which waits for seconds at most.
 //   - [Send] and [Receive] are what these are made of.
+//   - [Send] and [Receive] bring it to any other process, as one in a new container.
+//   - [Post] makes one file of it, which somebody else may keep, as systemd does, until the
+//     next process calls [Open].
 //
 // The receiver has dups with new numbers, all of them CLOEXEC: hence cookies. Nothing is
 // inherited but that one socket, so a parcel that is broken, or that nobody wants, ends
@@ -75,7 +78,8 @@
 //
 // # Reading the code
 //
-// parcel.go has the format and memfd.go where it lies, socket.go is the way they all go.
+// parcel.go has the format and memfd.go where it lies ([Write] and [Read] for a state without
+// files), socket.go is the way they all go.
 // exec.go and received.go are the two sides of Exec, with hangup.go for SIGHUP; try.go and
 // intrial.go those of Try, with lastwords.go for stderr. takeover.go has Give and Take. program.go says what is wrong with
 // a program, files.go is for what has arrived.

@@ -30,11 +30,19 @@ func Exec(path string, args, env []string, p Parcel) error {
 	if err := checkProgram(path); err != nil {
 		return err
 	}
-	socket, err := post(p)
+	socket, err := Post(p)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(socket)
+	return ExecPosted(path, args, env, socket)
+}
+
+// ExecPosted is Exec of a Parcel that was posted. The socket stays the caller's.
+func ExecPosted(path string, args, env []string, socket int) error {
+	if err := checkProgram(path); err != nil {
+		return err
+	}
 	env = environment(env, execEnv, socket)
 
 	// No other child may be forked while the socket can be inherited.
@@ -48,10 +56,14 @@ func Exec(path string, args, env []string, p Parcel) error {
 	return notExecuted(path, args, env, syscall.Exec(path, args, env))
 }
 
-// post returns a socket, the caller's, in whose buffer a Parcel lies. Dups of the files
-// are in there, so closing it takes all back; and that is two calls of the kernel for
+// Post returns a socket, the caller's, in whose buffer a Parcel lies, for Open. Dups of the
+// files are in there, so closing it takes all back; and that is two calls of the kernel for
 // 253 files, where clearing FD_CLOEXEC of each would be two for one.
-func post(p Parcel) (socket int, err error) {
+//
+// The kernel counts files that lie in sockets, of all processes of a user together, and those
+// that may have fewer of them and lack CAP_SYS_RESOURCE can send none meanwhile (unix(7):
+// ETOOMANYREFS). So a Parcel is to lie there for moments.
+func Post(p Parcel) (socket int, err error) {
 	conn, socket, err := socketpair()
 	if err != nil {
 		return -1, err

@@ -67,6 +67,14 @@ func (f *Files) Take(cookie uint64) (fd int, ok bool) {
 	return fd, ok
 }
 
+// Has says whether a file is there that nobody has taken.
+func (f *Files) Has(cookie uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.byCookie[cookie]
+	return ok
+}
+
 // Len is how many nobody has taken.
 func (f *Files) Len() int {
 	f.mu.Lock()
@@ -75,11 +83,16 @@ func (f *Files) Len() int {
 }
 
 // Close closes those that nobody has taken.
-func (f *Files) Close() {
+func (f *Files) Close() { f.CloseAllBut(nil) }
+
+// CloseAllBut closes those that nobody has taken and that are not among the wanted.
+func (f *Files) CloseAllBut(wanted map[uint64]bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, fd := range f.byCookie {
-		unix.Close(fd)
+	for cookie, fd := range f.byCookie {
+		if !wanted[cookie] {
+			unix.Close(fd)
+			delete(f.byCookie, cookie)
+		}
 	}
-	clear(f.byCookie)
 }

@@ -11,6 +11,16 @@ import (
 // seals keep a state as it is: nobody, its writer neither, can change it any more.
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 
+// Write writes a state, which no files go along with, into a sealed memfd, which the caller
+// owns.
+func Write(state []byte) (memfd int, err error) { return pack(Parcel{State: state}) }
+
+// Read is what Write has written. The file stays the caller's.
+func Read(memfd int) (state []byte, err error) {
+	_, state, err = unpack(memfd)
+	return state, err
+}
+
 // pack writes a Parcel's state into a sealed memfd (memfd_create(2)), which the caller
 // owns.
 func pack(p Parcel) (memfd int, err error) {

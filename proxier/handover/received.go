@@ -6,6 +6,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Received is the Parcel that this process was started with, by Exec or in a trial,
@@ -21,13 +23,28 @@ func Received() (*Parcel, error) {
 	if conn == nil {
 		return nil, err
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(postPatience)) // all of it lies there
-	p, err := Receive(conn)
+	p, err := open(conn)
 	if err != nil {
 		return nil, fmt.Errorf("hand-over by exec: %w", err)
 	}
 	return p, nil
+}
+
+// Open takes the Parcel out of a socket that Post has made, and closes that. It is there once,
+// whoever else has the socket too.
+func Open(socket int) (*Parcel, error) {
+	conn, err := unixConn(socket)
+	if err != nil {
+		unix.Close(socket)
+		return nil, err
+	}
+	return open(conn)
+}
+
+func open(conn *net.UnixConn) (*Parcel, error) {
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(postPatience)) // all of it lies there
+	return Receive(conn)
 }
 
 // takeSocket takes over the socket that a variable of the environment names, and

@@ -7,6 +7,9 @@
 //	...
 //	files, err := systemd.Stored()     // in the next process
 //
+// A [Shelf] keeps files there as they come and go, for a crash. [OwnUnit] asks by D-Bus what the
+// manager has to do with the unit: a restart is told from a stop by it.
+//
 // Where no service manager listens, which is where $NOTIFY_SOCKET is not set, everything here
 // does nothing and succeeds. A manager that does not read costs [patience] at most. All
 // functions are safe for concurrent use but [Stored].

@@ -14,11 +14,11 @@ const maxFiles = 253
 
 // Store has the manager keep duplicates of file descriptors, all of them under one name, and
 // hand them to the next process of the service (see [Stored]). What is kept already is kept
-// once: it may be stored again. The manager keeps FileDescriptorStoreMax= of them at most,
+// once, under its first name: it may be stored again. The manager keeps FileDescriptorStoreMax= of them at most,
 // drops others without telling, and keeps them also when their peer is gone (FDPOLL=0).
 //
 // The names of all come back in one string of the environment, of which the kernel takes
-// 128 KiB: a name for thousands has to be of one letter.
+// 128 KiB: names of thousands have to be short.
 func Store(name string, fds ...int) error {
 	if err := checkName(name); err != nil {
 		return err

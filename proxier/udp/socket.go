@@ -202,6 +202,16 @@ func (s *Socket) Filter(apply func(fd int) error) error {
 	return err
 }
 
+// Files are those that it has now: its own, and those that it reads from in the order of
+// SocketState.Readers.
+func (s *Socket) Files() (own int, readers []int) {
+	s.each(func(fd int) error {
+		readers = append(readers, fd)
+		return nil
+	})
+	return s.fd, readers
+}
+
 // each applies something to the files that are read now.
 func (s *Socket) each(apply func(fd int) error) error {
 	var errs []error

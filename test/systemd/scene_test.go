@@ -2,7 +2,6 @@ package systemd
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,26 +10,28 @@ import (
 	"github.com/usher-proxy/usher/test/usher"
 )
 
-// unitFile is the unit of the tests.
-const unitFile = "testdata/usher.service"
+// units is where the unit is that the package has, with its group and its files.
+const units = "../../examples/systemd/"
 
 // scene is a machine on which usher is installed and not started, with a pod that answers.
 type scene struct {
 	*Machine
-	t *testing.T
+	t   *testing.T
+	pod *netns.Pod
 }
 
 func newScene(t *testing.T) *scene {
-	s := &scene{Boot(t), t}
+	s := &scene{Machine: Boot(t), t: t}
 	s.RouteFromClient(netns.ServiceCIDRv4)
 	pod := s.AddPod(netns.Bridged, "pod")
+	s.pod = pod
 	pod.ServeHTTP("pod", pod.AddrPort4(8080))
-	unit, err := os.ReadFile(unitFile)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s.PushFile("/usr/bin/usher", usher.Binary(), 0o755)
-	s.Push("/etc/systemd/system/usher.service", string(unit), 0o644)
+	s.PushFile("/etc/systemd/system/usher.service", units+"usher.service", 0o644)
+	s.PushFile("/etc/sysusers.d/usher.conf", units+"usher.sysusers", 0o644)
+	s.PushFile("/etc/tmpfiles.d/usher.conf", units+"usher.tmpfiles", 0o644)
+	s.Machine.Run("systemd-sysusers")
+	s.Machine.Run("systemd-tmpfiles", "--create")
 	s.Push("/etc/usher/manifests/web.yaml", fmt.Sprintf(`
 apiVersion: v1
 kind: Service

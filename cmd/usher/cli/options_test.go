@@ -296,6 +296,7 @@ var meanings = []struct {
 	{"--ready-timeout=1m", func(o *options, _ *proxier.Config) bool { return o.running.readyTimeout == time.Minute }},
 	{"--take-over", func(o *options, _ *proxier.Config) bool { return o.running.takeOver }},
 	{"--keep-privileges", func(o *options, _ *proxier.Config) bool { return o.running.keepPrivileges }},
+	{"--leave-rules", func(_ *options, c *proxier.Config) bool { return c.LeaveRules }},
 
 	{"--proxy-mode=nftables", func(_ *options, c *proxier.Config) bool { return c.NodePortAddresses.Primary }},
 	{"--proxy-mode=nftables --nodeport-addresses=all", func(_ *options, c *proxier.Config) bool { return !c.NodePortAddresses.Primary }},

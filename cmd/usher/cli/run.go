@@ -60,6 +60,7 @@ kube-proxy, any flag on the command line wins over the file, not only
 }
 
 func serve(cmd *cobra.Command, o *options) error {
+	stored, storeErr := systemd.Stored() // before anything else opens files
 	inherited, err := handover.Received()
 	if err != nil {
 		return err
@@ -86,22 +87,28 @@ func serve(cmd *cobra.Command, o *options) error {
 	cfg.Log, cfg.RecordLog = logs.messages, logs.records
 	cfg.Log.Infof("usher %s", version)
 	o.tell(cfg.Log)
+	if storeErr != nil {
+		cfg.Log.Warn(storeErr)
+	}
 	if handover.InTrial() {
 		return try(cmd.Context(), o, cfg)
 	}
 	o.kernel.apply(cfg.Log)
 	cfg.OpenSource = func() (source.Source, error) { return o.source.open(cmd.Context(), &cfg, cfg.Inherited != nil) }
+	manager := supervise(cmd.Context(), &cfg, o.running.readyTimeout, stored)
 	if err := o.takeOver(cmd.Context(), &cfg); err != nil {
 		return err
 	}
-	if cfg.Successor, err = newSuccessor(logs); err != nil {
+	next, err := newSuccessor(logs)
+	if err != nil {
 		return err
 	}
+	cfg.Successor, next.store = next, manager.fdStore()
 	cfg.Registry = prometheus.NewRegistry()
 	cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	logs.measure(cfg.Registry)
 	cfg.Configz, cfg.Settings = o.configz(&cfg), o.origins()
-	to, err := o.runProxier(cmd.Context(), cfg)
+	to, err := o.runProxier(cmd.Context(), cfg, manager)
 	if err == nil && to != "" {
 		o.park(cmd.Context(), cfg.Log, to)
 	}
@@ -143,17 +150,15 @@ func collectGarbage() (end func()) {
 }
 
 // runProxier returns who has taken over, if that is why it has ended.
-func (o *options) runProxier(ctx context.Context, cfg proxier.Config) (to string, err error) {
+func (o *options) runProxier(ctx context.Context, cfg proxier.Config, manager *supervised) (to string, err error) {
 	if cfg.Inherited == nil {
 		defer collectGarbage()()
 	}
 	if cfg.Cores = cores; os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(cores + 1) // as tcp.NewPollers asks for
 	}
-	inherits := cfg.Inherited != nil
-	manager := supervise(&cfg, o.running.readyTimeout)
-	starting := ctx
-	if inherits { // whoever is asked to stop now has connections to end
+	inherits, starting := cfg.Inherited != nil, ctx
+	if inherits { // it is here and nowhere else: first to serve it, then to stop
 		starting = context.WithoutCancel(ctx)
 	}
 	p, err := proxier.New(starting, cfg)

@@ -5,7 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/usher-proxy/usher/proxier/handover"
 )
@@ -16,6 +19,8 @@ type successor struct {
 	path string
 	env  []string
 	logs *logs
+	// store has everything too in the moment of an Exec, for a crash; nil: nobody has.
+	store *fdStore
 }
 
 // trialTime is how long a successor has to prove itself.
@@ -49,5 +54,15 @@ func (s *successor) Try(ctx context.Context, p handover.Parcel) error {
 // Exec is that of proxier.Successor. Messages that nobody has read yet would be lost.
 func (s *successor) Exec(p handover.Parcel) error {
 	s.logs.writer.Flush(lastMessages / 20)
-	return handover.Exec(s.path, os.Args, s.env, p)
+	if s.store == nil {
+		return handover.Exec(s.path, os.Args, s.env, p)
+	}
+	socket, err := handover.Post(p)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	return s.store.during(socket, func() error {
+		return handover.ExecPosted(s.path, os.Args, append(slices.Clone(s.env), storeEnv+"=1"), socket)
+	})
 }

@@ -31,6 +31,7 @@ type supervised struct {
 	watchdog     bool
 	readyTimeout time.Duration
 	drainTimeout time.Duration
+	store        *fdStore // nil: there is none
 
 	ready  atomic.Bool // as far as systemd knows
 	status string      // the last one
@@ -38,11 +39,12 @@ type supervised struct {
 }
 
 // supervise has the loop of cfg beat for systemd. It returns nil if there is none.
-func supervise(cfg *proxier.Config, readyTimeout time.Duration) *supervised {
+func supervise(ctx context.Context, cfg *proxier.Config, readyTimeout time.Duration, stored []systemd.File) *supervised {
 	if !systemd.Listens() {
 		return nil
 	}
 	s := &supervised{log: cfg.Log, readyTimeout: readyTimeout, drainTimeout: cfg.DrainTimeout}
+	s.store = openStore(ctx, stored, cfg)
 	every := startBeat
 	limit, err := systemd.Watchdog()
 	if err != nil {
@@ -73,7 +75,15 @@ func (s *supervised) run(ctx context.Context, p *proxier.Proxier) error {
 	ended := make(chan struct{})
 	var telling sync.WaitGroup
 	telling.Go(func() { s.tell(p, ended) })
-	err := p.Run(ctx)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		if !s.store.restart(p) {
+			s.store.clear()
+			stop()
+		}
+	})()
+	err := p.Run(running)
 	close(ended)
 	telling.Wait()
 	return err

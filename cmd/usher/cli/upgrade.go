@@ -76,7 +76,7 @@ func requestUpgrade(ctx context.Context, socket string) (before, after admin.Sta
 	if err = admin.Get(ctx, socket, "/v1/status", nil, &before); err != nil {
 		return before, after, err
 	}
-	began := false
+	began, seen := false, exists(before.PID)
 	err = admin.Stream(ctx, socket, http.MethodPost, "/v1/upgrade", nil, func(line []byte) error {
 		var told struct{ Step string }
 		began = json.Unmarshal(line, &told) == nil && told.Step != ""
@@ -86,9 +86,12 @@ func requestUpgrade(ctx context.Context, socket string) (before, after admin.Sta
 		return before, after, err
 	}
 	for {
-		err = admin.Get(ctx, socket, "/v1/status", nil, &after)
+		err = getSoon(ctx, socket, &after)
 		if err == nil && after.Upgrades > before.Upgrades {
 			return before, after, nil
+		}
+		if seen && !exists(before.PID) {
+			return before, after, errors.New("usher has ended in the middle of it: look into its log")
 		}
 		select {
 		case <-ctx.Done():
@@ -100,6 +103,16 @@ func requestUpgrade(ctx context.Context, socket string) (before, after admin.Sta
 		}
 	}
 }
+
+// getSoon asks a process that may just have ended: who comes then waits for the next one.
+func getSoon(ctx context.Context, socket string, status *admin.Status) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return admin.Get(ctx, socket, "/v1/status", nil, status)
+}
+
+// exists says whether there is a process, which may be of another PID namespace.
+func exists(pid int) bool { return pid > 0 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 // upgradeOnHangup has usher upgraded by SIGHUP until ctx is done.
 func upgradeOnHangup(ctx context.Context, p *proxier.Proxier, log logrus.FieldLogger) (stop func()) {

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -55,11 +56,9 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers
 		heir: heir, tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 		rendered: map[*listener]*rendered{},
 	}
+	found := r.findTables(cfg)
 	for _, family := range []Family{IPv4, IPv6} {
-		table, err := cfg.tables[family], error(nil)
-		if table == nil {
-			table, err = iptables.New(iptables.Family(family))
-		}
+		table, err := found[family].table, found[family].err
 		if err == nil {
 			err = r.addFamily(ctx, family, table, cfg.ProxyPortRange)
 		}
@@ -71,6 +70,32 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers
 		}
 	}
 	return r, nil
+}
+
+// foundTable is a Table, or why there is none.
+type foundTable struct {
+	table *iptables.Table
+	err   error
+}
+
+// findTables finds those of both families at the same time: clients may wait.
+func (r *redirect) findTables(cfg *Config) map[Family]*foundTable {
+	found := map[Family]*foundTable{}
+	var finding sync.WaitGroup
+	for _, family := range []Family{IPv4, IPv6} {
+		f := &foundTable{table: cfg.tables[family]}
+		found[family] = f
+		if f.table != nil {
+			continue
+		}
+		var options []iptables.Option
+		if r.heir().had(family) {
+			options = append(options, iptables.Proven())
+		}
+		finding.Go(func() { f.table, f.err = iptables.New(iptables.Family(family), options...) })
+	}
+	finding.Wait()
+	return found
 }
 
 func (r *redirect) addFamily(ctx context.Context, family Family, table *iptables.Table, ports PortRange) (err error) {

@@ -31,6 +31,7 @@ type handedOver struct {
 	Rested    instant.Instant // when everything began to rest
 	Ready     bool            // what it has is complete
 	Capture   string
+	Families  []Family // that it serves
 	Crashed   bool     // it has nothing but sockets: who made it had no time to hand over
 	Kept      []uint64 // by cookie, what the Keeper has
 	Numbering observe.Numbering

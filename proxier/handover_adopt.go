@@ -153,6 +153,9 @@ func (h *heir) limits(of ServicePort) (state limit.State) {
 	return state
 }
 
+// had says whether the rules of a family work, as far as who has handed over knows.
+func (h *heir) had(family Family) bool { return h != nil && slices.Contains(h.Families, family) }
+
 // ruleKeys are the ports of the range that each family's listeners had.
 func (h *heir) ruleKeys(family Family) map[iptables.Key]uint16 {
 	if h == nil || h.Crashed || h.Capture != "iptables" {

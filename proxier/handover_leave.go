@@ -179,7 +179,7 @@ func (p *Proxier) redirectDenied(f func(*streamSocket)) {
 func (l *handingOver) begin() error {
 	l.state = handedOver{
 		Format: handoverFormat, Version: l.cfg.Version, Times: l.times + 1, Began: instant.Of(l.started),
-		Ready: l.isReady(), Capture: l.data.capture.String(), Denied: map[Family]carriedSocket{}, Servers: map[string]uint64{},
+		Ready: l.isReady(), Capture: l.data.capture.String(), Families: l.data.capture.families(), Denied: map[Family]carriedSocket{}, Servers: map[string]uint64{},
 	}
 	l.settings, l.numbers = map[*annotation.Settings]int{}, map[*listener]int{}
 	if l.cfg.Keeper != nil {

@@ -78,8 +78,26 @@
 // is none it costs them one atomic load.
 //
 // What changes something (actions.go) asks the loop to do it, or ends connections as everybody
-// does: repairing rules (rules.go), draining endpoints until a restart (override.go), and
+// does: repairing rules (rules.go), draining endpoints until usher is stopped (override.go), and
 // killing connections (kill.go).
+//
+// # Going on in another process
+//
+// An upgrade (upgrade.go) loses nothing: everything comes to rest, goes to another process as
+// plain data with its sockets, and goes on there.
+//
+//  1. The program is tried as a child, with the state of now (Try).
+//  2. Sockets accept nobody, who comes waits in the kernel. Relays are released and searches
+//     for an endpoint parked (departure.go), those in which bytes move last; then sessions.
+//  3. handover_leave.go makes a handedOver of it (handover.go, handover_wire.go), and somebody
+//     carries that: exec in place, systemd's store, or a socket (takeover.go; package handover).
+//     With an error everything goes on here.
+//  4. The next process has connections go on before it knows anything else, then listeners
+//     by what they were served by, and then all that is new (handover_adopt.go). What nobody
+//     has taken by the end of the first complete pass is closed.
+//
+// What is served beside Services goes along, too (servers.go). After a crash there are only
+// the sockets that a Keeper has (keep.go).
 //
 // # Who owns what
 //

@@ -324,7 +324,7 @@ func TestTheAdminSocket(t *testing.T) {
 	var status admin.Status
 	s.eventually("the status", func() error {
 		want := admin.Status{
-			Version: "v1", Node: "node-1", Capture: "bind", CaptureWhy: "as asked for", Families: []string{"IPv4", "IPv6"}, Ready: true, Services: 1, Ports: 1,
+			Version: "v1", Node: "node-1", PID: os.Getpid(), Capture: "bind", CaptureWhy: "as asked for", Families: []string{"IPv4", "IPv6"}, Ready: true, Services: 1, Ports: 1,
 			Started: status.Started, Rules: admin.Rules{Written: status.Rules.Written}, Files: status.Files, Ring: admin.Ring{Held: 1, Size: observe.DefaultRingSize},
 			RecentSeconds: status.RecentSeconds,
 			Recent:        []admin.ReasonCount{{Reason: "ok", Code: "--", Side: "none", Text: "both sides closed", Count: 1}},

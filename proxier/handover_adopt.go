@@ -36,7 +36,7 @@ type heir struct {
 	later     []func() // connections that look for an endpoint, or may
 	picks     map[*listener][]*latePick
 	resumed   int
-	paused    time.Duration // until the last established connection went on
+	paused    time.Duration // of those in which bytes moved
 	lost      error
 }
 
@@ -331,8 +331,8 @@ func (p *Proxier) goOn(context.Context) error {
 		p.cfg.Log.Infof("a usher has ended with no time to hand over: clients wait at %s that it had", counted(len(h.sockets), "socket"))
 		return nil
 	}
-	node := newNodeState(&p.cfg, p.node.addresses(), h.node(), p.source.device)
 	p.nodeObject, p.overrides = h.node(), h.overrides()
+	node := newNodeState(&p.cfg, p.node.addresses(), p.nodeObject, p.source.device)
 	p.data.clients.Store(node.clients)
 	change := p.prepare(p.captured(h.ports), node, false)
 	for _, l := range h.listeners { // of no Port any more

@@ -349,7 +349,7 @@ func (l *handingOver) packConnections() (err error) {
 	}
 	l.packed = len(all)
 	if len(some) > 0 {
-		l.state.chunks = append([][]byte{appendConnections(nil, some)}, l.state.chunks...)
+		l.state.chunks = append([][]byte{appendConnections(some)}, l.state.chunks...)
 	}
 	return err
 }

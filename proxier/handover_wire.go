@@ -57,9 +57,9 @@ func (c *carriedConnection) read(r *wire.Reader) error {
 	return r.Err
 }
 
-// appendConnections writes a list of them, and readConnections calls each with every one.
-func appendConnections(b []byte, list []carriedConnection) []byte {
-	w := wire.Writer{B: b}
+// appendConnections writes a list of them, for readConnections.
+func appendConnections(list []carriedConnection) []byte {
+	var w wire.Writer
 	for i := range list {
 		w.Message(1, list[i].append)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"sync"
 	"time"
@@ -76,10 +75,7 @@ func (p *Proxier) Upgrade(ctx context.Context, tell func(step string)) (err erro
 		tell(step)
 	}
 	p.cfg.Log.Info("handover: the program has proved itself, it takes over")
-	return p.inLoop(ctx, func(context.Context) error {
-		p.records.Flush(lastRecords / 10)
-		return p.leave(func(parcel handover.Parcel) error { return p.cfg.Successor.Exec(parcel) })
-	})
+	return p.handOver(ctx, "its successor", p.cfg.Successor.Exec)
 }
 
 func (p *Proxier) upgradeFailed(step string, err error) {
@@ -165,6 +161,5 @@ func (p *Proxier) upgrade(ctx context.Context, _ url.Values, send func([]byte) e
 	defer cancel()
 	uid, _ := admin.Caller(ctx)
 	p.cfg.Log.WithField("uid", uid).Info("handover: asked for at the admin socket")
-	err := p.Upgrade(ctx, func(step string) { send(fmt.Appendf(nil, "{\"step\":%q}\n", step)) })
-	return &admin.Error{Status: http.StatusConflict, Message: err.Error()}
+	return conflict(p.Upgrade(ctx, func(step string) { send(fmt.Appendf(nil, "{\"step\":%q}\n", step)) }))
 }

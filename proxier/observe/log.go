@@ -18,7 +18,7 @@ type Log struct {
 	// entry carries a record to a Formatter; nil if the logger has another one.
 	entry   *logrus.Entry
 	queue   chan *Record
-	flushes chan chan struct{} // closed when what was queued is written
+	flushes flushes
 	dropped atomic.Uint64
 
 	sampled   atomic.Uint64 // left out by their port's Share
@@ -32,7 +32,7 @@ type Log struct {
 // now: with a Formatter of this package a line costs a fraction of what it costs with
 // another one.
 func NewLog(logger *logrus.Logger) *Log {
-	l := &Log{logger: logger, queue: make(chan *Record, queueLength), flushes: make(chan chan struct{})}
+	l := &Log{logger: logger, queue: make(chan *Record, queueLength), flushes: make(flushes)}
 	if logger == nil {
 		return l
 	}
@@ -139,16 +139,7 @@ func (l *Log) Run(ctx context.Context) {
 // Flush waits until everything that was added before is written, but not for longer than
 // patience, as when Run has ended.
 func (l *Log) Flush(patience time.Duration) {
-	done, late := make(chan struct{}), time.After(patience)
-	select {
-	case l.flushes <- done:
-	case <-late:
-		return
-	}
-	select {
-	case <-done:
-	case <-late:
-	}
+	l.flushes.wait(patience)
 }
 
 // windowEnds receives when that of storms is over.

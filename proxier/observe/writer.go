@@ -17,7 +17,7 @@ type Writer struct {
 	to      io.Writer
 	queue   chan []byte
 	dropped atomic.Uint64
-	flushes chan chan struct{} // closed when what was queued is written
+	flushes flushes
 	closing chan struct{}
 	ended   chan struct{}
 }
@@ -25,7 +25,7 @@ type Writer struct {
 // NewWriter returns a Writer to another io.Writer, which gets each message in one call.
 // Close ends it.
 func NewWriter(to io.Writer) *Writer {
-	w := &Writer{to: to, queue: make(chan []byte, messagesQueued), flushes: make(chan chan struct{}), closing: make(chan struct{}), ended: make(chan struct{})}
+	w := &Writer{to: to, queue: make(chan []byte, messagesQueued), flushes: make(flushes), closing: make(chan struct{}), ended: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -75,16 +75,7 @@ func (w *Writer) writeQueued() {
 // Flush waits until everything that was written before has reached the other io.Writer, but
 // not for longer than patience. It is not for after Close.
 func (w *Writer) Flush(patience time.Duration) {
-	done, late := make(chan struct{}), time.After(patience)
-	select {
-	case w.flushes <- done:
-	case <-late:
-		return
-	}
-	select {
-	case <-done:
-	case <-late:
-	}
+	w.flushes.wait(patience)
 }
 
 func (w *Writer) write(message []byte) {

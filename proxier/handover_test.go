@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/observe"
 )
@@ -53,7 +55,9 @@ func departures(t *testing.T) (*scene, *passengers, []any) {
 	limited := service("limited", testVIP(5))
 	limited.Annotations = map[string]string{"usher-proxy.io/max-connections": "1", "usher-proxy.io/on-limit": "wait:20s"}
 	seeking := service("seeking", testVIP(6))
-	seeking.Annotations = map[string]string{"usher-proxy.io/connect-timeout": "1s", "usher-proxy.io/passive-health": "off"}
+	seeking.Annotations = map[string]string{ // an attempt takes longer than a turn
+		"usher-proxy.io/connect-timeout": "4s", "usher-proxy.io/total-connect-timeout": "1m", "usher-proxy.io/passive-health": "off",
+	}
 	silent := blackhole(t)
 	objects := slices.Concat(with(service("talk", vip), talk), with(service("bulk", testVIP(2)), bulk), with(service("late", testVIP(3)), late),
 		with(service("early", testVIP(4)), early), with(limited, talk), with(seeking, silent),
@@ -193,7 +197,7 @@ func TestAnotherProxierTakesOver(t *testing.T) {
 	for turn := range 3 {
 		var parcel handover.Parcel
 		err := next.proxier.HandOver(t.Context(), func(p handover.Parcel) error {
-			parcel = p
+			parcel = sent(t, p)
 			return nil
 		})
 		if err != nil {
@@ -216,6 +220,20 @@ func TestAnotherProxierTakesOver(t *testing.T) {
 	}
 	p.arrive(next, objects)
 	next.wantReasons(7)
+}
+
+// sent is a parcel as another process gets it: with files of its own, as the one that hands
+// over closes its own.
+func sent(t *testing.T, p handover.Parcel) handover.Parcel {
+	t.Helper()
+	files := make([]int, len(p.Files))
+	for i, fd := range p.Files {
+		var err error
+		if files[i], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return handover.Parcel{State: p.State, Files: files}
 }
 
 // ids are those of the connections that there are, sorted.

@@ -12,4 +12,4 @@ if ! go build -race -o /dev/null ./cmd/usher 2>/dev/null; then
 fi
 # One test in two packages at a time: they share two cores with what they start.
 exec go tool -modfile=test/tools/go.mod gotestsum --format=pkgname --hide-summary=skipped -- \
-	$race -count=1 -timeout=40m "$@"
+	$race -count=1 -timeout=20m "$@"

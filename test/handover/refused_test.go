@@ -112,7 +112,7 @@ func TestRefusedUpgrades(t *testing.T) {
 		{"older", func() { os.Remove(path); install(t, usher.Variant(older), path, 0o755) }, []string{"trial of " + path, "in format 1, this one has 0: restart it instead"}},
 		{"a broken configuration", configured("apiVersion: usher-proxy.io/v1alpha1\nkind: UsherConfiguration\ncapture: [\n"), []string{"config.yaml:3: no YAML"}},
 		{"an unknown key", configured(configText("capture: iptables", "captured: yes")), []string{"config.yaml:4", "captured"}},
-		{"another capture", configured(configText("capture: bind")), []string{"--capture=bind", "it is iptables now"}},
+		{"another capture", configured(configText("capture: bind")), []string{"--capture=bind", "what is served is by iptables"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			failures := s.failures()

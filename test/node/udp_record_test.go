@@ -50,7 +50,7 @@ func TestUDPRecordOfASession(t *testing.T) {
 	r := told(u, c, "idle")
 	in := int64(len(fmt.Sprintf("%s 1", c.name)) * 3)
 	want := usher.Record{
-		Event: "udp.close", Reason: "idle", Level: "info", Proto: "udp", NS: "default", Service: "web", Port: "udp",
+		ID: r.ID, Event: "udp.close", Reason: "idle", Level: "info", Proto: "udp", NS: "default", Service: "web", Port: "udp",
 		ClientIP: s.client.IPv4.String(), ClientPort: r.ClientPort, VIP: "10.96.0.10", VIPPort: 80, VIPKind: "cluster",
 		BackendIP: s.pods[0].IPv4.String(), BackendPort: 8080, Source: "node", Set: "cluster",
 		BytesIn: in, BytesOut: in + 3*int64(len("pod-1 ")), DgramsIn: 3, DgramsOut: 3,

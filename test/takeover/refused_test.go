@@ -192,7 +192,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"another node", s.NS, "--node-name=other", `the node that is served is "node", not "other"`},
 		{"another network", elsewhere, "--udp-idle-timeout=30s", "another network namespace"},
-		{"another capture", s.NS, "--capture=bind", "it is iptables now"},
+		{"another capture", s.NS, "--capture=bind", "what is served is by iptables"},
 		{"no iptables", s.NS, "", "executable file not found"},
 		{"no source", s.NS, "--manifests=" + s.folder + "/none", "none"},
 	} {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -220,6 +221,50 @@ func TestAnotherProxierTakesOver(t *testing.T) {
 	}
 	p.arrive(next, objects)
 	next.wantReasons(7)
+}
+
+// What came before a reset arrives by way of another process too. Nobody waits for the client
+// to take it.
+func TestAResetToAStalledClientGoesAlong(t *testing.T) {
+	s := newScene(t)
+	breaks := make(chan struct{})
+	s.set(with(service("bulk", testVIP(1)), serveTCP(t, func(c net.Conn) {
+		go c.Write(make([]byte, 24<<20))
+		<-breaks
+		c.(*net.TCPConn).SetLinger(0)
+	}))...)
+	client := s.dial(1)
+	before, since := int64(0), time.Now()
+	s.eventually("nothing moves any more", func() error {
+		for _, c := range s.proxier.data.connections.all() {
+			if _, out := c.moved(); out != before {
+				before, since = out, time.Now()
+			}
+		}
+		if before == 0 || time.Since(since) < 50*time.Millisecond {
+			return fmt.Errorf("%d bytes have, and the last %s ago", before, time.Since(since))
+		}
+		return nil
+	})
+	close(breaks)
+	next := s
+	for range 3 {
+		var parcel handover.Parcel
+		err := next.proxier.HandOver(t.Context(), func(p handover.Parcel) error {
+			parcel = sent(t, p)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.stop()
+		next = newScene(t, func(c *Config) { c.Inherited = &parcel })
+	}
+	client.SetDeadline(time.Now().Add(patience))
+	n, err := io.Copy(io.Discard, client)
+	if r := next.record(); !errors.Is(err, syscall.ECONNRESET) || n == 0 || r.Reason != observe.BackendReset || r.BytesOut != n {
+		t.Errorf("the client got %d bytes, %v; the record says %s, %d bytes", n, err, r.Reason, r.BytesOut)
+	}
 }
 
 // sent is a parcel as another process gets it: with files of its own, as the one that hands

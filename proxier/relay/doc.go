@@ -77,7 +77,8 @@
 //		r.Start()
 //	}
 //
-// ReleaseAll does it for many relays at a time.
+// ReleaseAll does it for many relays at a time. One with a side that has failed goes along too,
+// as long as what that side had sent before has not arrived.
 //
 // A relay that waits for another backend has only its client to give away. Its owner stops
 // to look for one, and ReleaseClient takes the place of Replay and GiveUp. Whoever gets the

@@ -12,18 +12,15 @@ func (r *Relay) end() {
 	if r.goesOn() {
 		return
 	}
-	lost := unwritten{r.up.waiting(), r.down.waiting()}
-	r.up.drop()
-	r.down.drop()
 	r.mu.Lock()
 	r.clock.forget(r)
 	r.letGo()
 	owes := r.errno != nil && (owed(&r.client) || owed(&r.backend))
 	r.mu.Unlock()
 	if owes {
-		go r.closeSlowly(lost)
+		go r.closeSlowly()
 	} else {
-		r.close(lost)
+		r.close()
 	}
 }
 
@@ -33,25 +30,32 @@ func owed(s *side) bool { return isThere(s) && s.conn.Unsent() > 0 }
 // isThere says whether a side is still there for a reset.
 func isThere(s *side) bool { return s.closed == observe.CloseNone || s.closed == observe.CloseFIN }
 
-// closeSlowly waits until what was sent has arrived: a reset must not overtake it.
-func (r *Relay) closeSlowly(lost unwritten) {
+// closeSlowly waits until what was sent has arrived: a reset must not overtake it. It may be
+// released meanwhile.
+func (r *Relay) closeSlowly() {
 	r.mu.Lock()
 	r.aborted = make(chan struct{})
 	if r.isOver {
 		close(r.aborted)
 	}
+	stop := r.aborted // Release puts another one in its place
 	r.mu.Unlock()
 	for _, s := range []*side{&r.client, &r.backend} {
 		if isThere(s) {
-			waitSent(s.conn, r.clock.timeouts.stalled, r.aborted)
+			waitSent(s.conn, r.clock.timeouts.stalled, stop)
 		}
 	}
-	r.close(lost)
+	if !r.goesOn() {
+		r.close()
+	}
 }
 
 // close closes both sides, in good order if both ended so, else with a reset, and tells
 // the owner.
-func (r *Relay) close(lost unwritten) {
+func (r *Relay) close() {
+	lost := unwritten{r.up.waiting(), r.down.waiting()}
+	r.up.drop()
+	r.down.drop()
 	r.mu.Lock()
 	res := Result{Reason: r.reason, Errno: r.errno}
 	r.isOver = true

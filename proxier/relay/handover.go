@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,20 +21,24 @@ type State struct {
 	Began           time.Time // when the relay began with this backend; zero: it is to begin
 	Hold            bool      // no backend has answered yet, and Held is complete
 	In, Out         int64     // bytes written so far, to the backend and to the client
-	Client, Backend Side      // Close and Sent are CloseNone or CloseFIN
+	Client, Backend Side      // Close and Sent are CloseNone or CloseFIN, but for what Reason tells
 	// ToBackend and ToClient were read and are yet to be written: up to 1 MiB each.
 	ToBackend, ToClient []byte
 	// Held is all that the client has sent, with Hold. The first In bytes of it
 	// were written.
 	Held []byte
+	// Reason is why one side has failed, empty if none has. What that one sent before is yet
+	// to arrive at the other one. Errno is what the kernel said.
+	Reason observe.Reason
+	Errno  syscall.Errno
 }
 
 var (
 	// ErrNotNow is why a relay that looks for another backend is not released. It may be
 	// soon after Replay or GiveUp; until then ReleaseClient does it.
 	ErrNotNow = errors.New("the relay waits for another backend: use ReleaseClient, or release it after Replay or GiveUp")
-	// ErrEnding is why a relay is not released whose owner hears, or has heard, of its end;
-	// or that was released before.
+	// ErrEnding is why a relay is not released whose owner hears, or has heard, of its end,
+	// with nothing left to arrive; or that was released before.
 	ErrEnding = errors.New("the relay has ended or was released")
 )
 
@@ -57,14 +62,16 @@ func (r *Relay) Release() (client, backend *tcp.Conn, s State, err error) {
 func (r *Relay) collect(parted <-chan struct{}) (client, backend *tcp.Conn, s State, err error) {
 	<-parted
 	r.mu.Lock()
-	if !r.leaving || r.reason != "" {
+	if !r.leaving || r.aborted != nil {
 		r.mu.Unlock()
 		return nil, nil, State{}, ErrEnding
 	}
 	s, err = r.state()
 	if err != nil { // a pipe of our own has failed, never seen
 		r.leaving, r.isOver = false, false
-		r.blame(&r.client, err)
+		if r.reason == "" {
+			r.blame(&r.client, err)
+		}
 		r.mu.Unlock()
 		r.end()
 		return nil, nil, State{}, err
@@ -77,72 +84,62 @@ func (r *Relay) collect(parted <-chan struct{}) (client, backend *tcp.Conn, s St
 func (r *Relay) part() (parted <-chan struct{}, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	closes := r.open == 0 // slowly, if somebody waits
 	switch {
-	case r.open == 0, r.isOver, r.leaving, r.reason != "":
+	case r.isOver, r.leaving, !r.mayGoOn(), closes && r.aborted == nil:
 		return nil, ErrEnding
 	case r.early != nil, r.hold != nil && r.hold.lost != nil:
 		return nil, ErrNotNow
 	}
 	r.leaving = true
+	waits := r.aborted
 	r.aborted = make(chan struct{})
 	r.stop()
+	if closes {
+		close(waits)
+	}
 	return r.aborted, nil
 }
 
-// goesOn is called when both flows have ended. It says whether that is not the end of the
-// connection: because of Release, or because only that has stopped a flow which still has
-// to deliver what a side has sent before its reset.
+// mayGoOn says whether there may be something left to do: for both flows, or for the one from
+// a side that has failed. It needs r.mu.
+func (r *Relay) mayGoOn() bool {
+	if r.reason != "" {
+		return r.errno != nil
+	}
+	return !(r.passedFIN(&r.up) && r.passedFIN(&r.down))
+}
+
+// goesOn is called when both flows have ended, and when what they have moved has arrived. It
+// says whether that is not the end of the connection, because of Release.
 func (r *Relay) goesOn() bool {
 	r.mu.Lock()
-	if !r.leaving {
-		r.mu.Unlock()
-		return false
-	}
-	if !r.isOver { // else Abort has closed it
+	defer r.mu.Unlock()
+	if r.leaving && !r.isOver { // else Abort has closed it
 		close(r.aborted)
 	}
 	r.aborted = nil
-	if r.reason == "" && !(r.passedFIN(&r.up) && r.passedFIN(&r.down)) {
+	r.leaving = r.leaving && !r.isOver && r.mayGoOn()
+	if r.leaving {
 		r.isOver = true
 		r.clock.forget(r)
 		r.client.conn.Unwatch()
 		r.backend.conn.Unwatch()
-		r.mu.Unlock()
-		return true
 	}
-	r.leaving = false
-	again := r.undelivered()
-	if again != nil {
-		again.stopped.Store(false)
-		again.state.Store(resting)
-		r.open++
-	}
-	r.mu.Unlock()
-	if again != nil {
-		again.wake(byOther)
-	}
-	return again != nil
+	return r.leaving
 }
 
 // passedFIN says whether a flow of a connection that nothing has gone wrong with has done
 // all that there was to do. It needs r.mu.
 func (r *Relay) passedFIN(f *flow) bool { return f.dst.sent == observe.CloseFIN }
 
-// undelivered is the flow from a side that has failed, nil if there is none or nothing more
-// is to be delivered. It needs r.mu.
-func (r *Relay) undelivered() *flow {
-	for _, f := range []*flow{&r.up, &r.down} {
-		if !isThere(f.src) && !r.passedFIN(f) && !r.isOver {
-			return f
-		}
-	}
-	return nil
-}
-
 // state needs r.mu, and that both flows have ended. Nothing is kept here.
 func (r *Relay) state() (s State, err error) {
+	if r.reason != "" {
+		r.letGo()
+	}
 	s = State{
-		Started: r.born.time(), Began: r.begun.time(), Hold: r.hold != nil,
+		Started: r.born.time(), Began: r.begun.time(), Hold: r.hold != nil, Reason: r.reason, Errno: errnoOf(r.errno),
 		Client: r.client.result(), Backend: r.backend.result(),
 	}
 	s.In, s.Out = r.Moved()
@@ -155,6 +152,14 @@ func (r *Relay) state() (s State, err error) {
 		s.ToClient, err = r.down.takeLeft()
 	}
 	return s, err
+}
+
+// errnoOf is the kernel's number of an error.
+func errnoOf(err error) (n syscall.Errno) {
+	if err != nil && !errors.As(err, &n) {
+		n = syscall.EIO
+	}
+	return n
 }
 
 // takeLeft takes what was read and not written yet.
@@ -221,6 +226,9 @@ func Resume(client, backend *tcp.Conn, s State, settings Settings, owner Owner) 
 	r.client.recall(s.Client)
 	r.backend.recall(s.Backend)
 	r.born, r.begun = momentOf(s.Started).tick(), momentOf(s.Began)
+	if s.Reason != "" {
+		r.reason, r.errno = s.Reason, s.Errno
+	}
 	r.up.recall(s.In, s.ToBackend)
 	r.down.recall(s.Out, s.ToClient)
 	if r.hold != nil {
@@ -231,14 +239,20 @@ func Resume(client, backend *tcp.Conn, s State, settings Settings, owner Owner) 
 
 // check finds what no relay is in.
 func (s *State) check() error {
+	failed := 0
 	for _, side := range []Side{s.Client, s.Backend} {
-		if side.Close > observe.CloseFIN || side.Sent > observe.CloseFIN {
+		if side.Close > observe.CloseFIN {
+			failed++
+		}
+		if side.Close > observe.CloseLocal || side.Sent > observe.CloseFIN {
 			return fmt.Errorf("a side has ended by %v and was sent %v", side.Close, side.Sent)
 		}
 	}
 	atBackend, atClient := s.Backend.Sent == observe.CloseFIN, s.Client.Sent == observe.CloseFIN
 	switch {
-	case atBackend && atClient:
+	case (s.Reason == "") != (s.Errno == 0), s.Reason == "" && failed > 0, failed > 1, s.Reason != "" && s.Hold:
+		return fmt.Errorf("%d sides have failed by %q (%v)", failed, s.Reason, s.Errno)
+	case atBackend && atClient && s.Reason == "":
 		return errors.New("both sides have ended")
 	case atBackend && len(s.ToBackend) > 0, atClient && len(s.ToClient) > 0:
 		return errors.New("there is something to write after a FIN")
@@ -260,12 +274,14 @@ func (s *side) recall(was Side) {
 func (f *flow) recall(moved int64, left []byte) {
 	f.moved.Store(moved)
 	f.begun = f.src.first != 0
-	if f.relay.passedFIN(f) {
-		f.state.Store(over)
-		f.relay.open--
-	}
 	if len(left) > 0 {
 		f.left = &leftover{rest: left}
+	}
+	switch {
+	case f.relay.passedFIN(f), f.relay.reason != "" && isThere(f.src): // the other side has failed
+		f.state.Store(over)
+		f.relay.open--
+	case f.left != nil:
 		f.state.Store(stuck)
 		f.dst.conn.WantWrite() // nobody watches it yet: this only has it asked for
 	}

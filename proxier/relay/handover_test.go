@@ -497,15 +497,140 @@ func TestResetDuringRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	reset(s.client)
-	<-parted
-	untilStuck(t, &s.relay.up)
-	got, err := s.receive(s.backend)
+	client, backend, state, err := s.relay.collect(parted)
+	if err != nil || state.Reason != observe.ClientReset || state.Errno != syscall.ECONNRESET {
+		t.Fatalf("released with %q (%v), %v", state.Reason, state.Errno, err)
+	}
+	s.resume(client, backend, state)
+	s.wantAllBeforeTheReset(observe.ClientReset)
+}
+
+func (s *scene) resume(client, backend *tcp.Conn, state State) {
+	s.t.Helper()
+	var err error
+	if s.relay, err = Resume(another(client), another(backend), state, s.relay.settings(), s); err != nil {
+		s.t.Fatal(err)
+	}
+	s.relay.Start()
+}
+
+// wantAllBeforeTheReset has the other side read now: it gets what the record tells of, and
+// then the reset.
+func (s *scene) wantAllBeforeTheReset(reason observe.Reason) {
+	s.t.Helper()
+	reader, moved := s.backend, func(r Result) int64 { return r.In }
+	if reason == observe.BackendReset {
+		reader, moved = s.client, func(r Result) int64 { return r.Out }
+	}
+	got, err := s.receive(reader)
 	if !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the backend got %v, want a reset", err)
+		s.t.Errorf("who reads got %v, want a reset", err)
 	}
-	if r := s.end(); r.Reason != observe.ClientReset || r.In != int64(len(got)) {
-		t.Errorf("the backend got %d bytes, the result is %+v", len(got), r)
+	r := s.end()
+	if r.Reason != reason || !errors.Is(r.Errno, syscall.ECONNRESET) || len(got) == 0 || moved(r) != int64(len(got)) {
+		s.t.Errorf("who reads got %d bytes, the result is %+v", len(got), r)
 	}
+}
+
+// A side that has failed goes along as long as what it sent before has not arrived.
+func TestAResetIsHandedOver(t *testing.T) {
+	const hops = 3
+	handOvers := func(s *scene, reason observe.Reason, when ...func(*scene)) {
+		for range hops {
+			for _, wait := range when {
+				wait(s)
+			}
+			if state := s.handOver(); state.Reason != reason || state.Errno != syscall.ECONNRESET {
+				s.t.Fatalf("it was handed over with %q (%v)", state.Reason, state.Errno)
+			}
+		}
+	}
+	failed := func(s *scene) { // the poller has seen it
+		eventually(s.t, "it has failed", func() error {
+			s.relay.mu.Lock()
+			defer s.relay.mu.Unlock()
+			if s.relay.reason == "" {
+				return errors.New("it has not")
+			}
+			return nil
+		})
+	}
+	closesSlowly := func(s *scene) { // it only waits for what the kernel has
+		eventually(s.t, "both flows have ended", func() error {
+			s.relay.mu.Lock()
+			defer s.relay.mu.Unlock()
+			if s.relay.open > 0 || s.relay.aborted == nil {
+				return errors.New("they have not")
+			}
+			return nil
+		})
+	}
+	for name, pipes := range map[string]int{"buffer": limit.Pipes, "pipe": 0} {
+		t.Run("a client's, with more to write, in a "+name, func(t *testing.T) {
+			usePipes(pipes)
+			defer usePipes(-pipes)
+			s := newScene(t, time.Minute)
+			go flood(s.client)
+			untilStuck(t, &s.relay.up)
+			reset(s.client)
+			failed(s)
+			handOvers(s, observe.ClientReset)
+			s.wantAllBeforeTheReset(observe.ClientReset)
+		})
+	}
+	t.Run("an endpoint's, with more to write", func(t *testing.T) {
+		s := newScene(t, time.Minute)
+		go flood(s.backend)
+		untilStuck(t, &s.relay.down)
+		reset(s.backend)
+		failed(s)
+		handOvers(s, observe.BackendReset)
+		s.wantAllBeforeTheReset(observe.BackendReset)
+	})
+	t.Run("an endpoint's, of whose client there is more to write", func(t *testing.T) {
+		s := newScene(t, time.Minute)
+		go flood(s.client)
+		untilStuck(t, &s.relay.up)
+		go flood(s.backend)
+		untilStuck(t, &s.relay.down)
+		reset(s.backend)
+		failed(s)
+		handOvers(s, observe.BackendReset)
+		s.client.CloseWrite()
+		got, err := s.receive(s.client)
+		r := s.end()
+		if !errors.Is(err, syscall.ECONNRESET) || r.Reason != observe.BackendReset || r.Out != int64(len(got)) || r.Sockets.UnsentBackend == 0 {
+			t.Errorf("the client got %d bytes, %v, the result is %+v %+v", len(got), err, r, r.Sockets)
+		}
+	})
+	t.Run("an endpoint's, with the rest in the kernel", func(t *testing.T) {
+		s := newSceneOver(t, func(t *testing.T) (dialled, accepted *net.TCPConn) {
+			dialled, accepted = narrowPair(t)
+			accepted.SetWriteBuffer(1 << 20)
+			return dialled, accepted
+		}, settings(time.Minute, false))
+		sent := random(300_000)
+		s.send(s.backend, sent)
+		waitSent(look(s.backend), patience, nil)
+		reset(s.backend)
+		failed(s)
+		handOvers(s, observe.BackendReset, closesSlowly)
+		closesSlowly(s)
+		if n := s.relay.client.conn.Unsent(); n == 0 {
+			t.Error("nothing is left in the kernel")
+		}
+		s.wantAllBeforeTheReset(observe.BackendReset)
+	})
+	t.Run("a client's, with more to be held", func(t *testing.T) {
+		s := newSceneOver(t, narrowPair, settings(time.Minute, true))
+		sent := random(HoldLimit)
+		s.send(s.client, sent)
+		waitSent(look(s.client), patience, nil)
+		reset(s.client)
+		failed(s)
+		handOvers(s, observe.ClientReset)
+		s.wantAllBeforeTheReset(observe.ClientReset)
+	})
 }
 
 // A limit that is over while Release waits comes too late.
@@ -535,12 +660,16 @@ func TestTimeoutDuringRelease(t *testing.T) {
 }
 
 func TestStatesThatNoRelayIsIn(t *testing.T) {
-	fin := Side{Sent: observe.CloseFIN}
+	fin, rst := Side{Sent: observe.CloseFIN}, Side{Close: observe.CloseRST}
 	for name, s := range map[string]State{
 		"both ended":           {Client: fin, Backend: fin},
 		"after a FIN":          {Backend: fin, ToBackend: []byte("x")},
 		"after the other FIN":  {Client: fin, ToClient: []byte("x")},
-		"a reset":              {Client: Side{Close: observe.CloseRST}},
+		"a reset":              {Client: rst},
+		"a failure by nobody":  {Reason: observe.ClientReset},
+		"two that failed":      {Reason: observe.ClientReset, Errno: syscall.ECONNRESET, Client: rst, Backend: rst},
+		"failed and held":      {Reason: observe.ClientReset, Errno: syscall.ECONNRESET, Client: rst, Hold: true},
+		"an unknown end":       {Reason: observe.ClientReset, Errno: syscall.ECONNRESET, Client: Side{Close: 77}},
 		"a way to end":         {Client: Side{Sent: 77}},
 		"negative":             {Out: -1},
 		"too much held":        {Hold: true, Held: make([]byte, HoldLimit+1)},
@@ -561,6 +690,7 @@ func TestAStateSurvivesJSON(t *testing.T) {
 		Client:    Side{First: at, Close: observe.CloseFIN, At: at},
 		Backend:   Side{Sent: observe.CloseFIN},
 		ToBackend: []byte{0, 255}, ToClient: []byte("x"), Held: []byte("y"),
+		Reason: observe.BackendGone, Errno: syscall.ETIMEDOUT,
 	}
 	written, err := json.Marshal(s)
 	if err != nil {
@@ -573,7 +703,7 @@ func TestAStateSurvivesJSON(t *testing.T) {
 	if again, _ := json.Marshal(read); !bytes.Equal(again, written) {
 		t.Errorf("%s became %s", written, again)
 	}
-	if s := reflect.ValueOf(s); s.NumField() != 10 {
+	if s := reflect.ValueOf(s); s.NumField() != 12 {
 		t.Error("there is another field: does it survive?")
 	}
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"slices"
+	"syscall"
 
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/wire"
@@ -19,6 +20,8 @@ func (s *State) Append(w *wire.Writer) {
 	w.Bytes(8, s.ToBackend)
 	w.Bytes(9, s.ToClient)
 	w.Bytes(10, s.Held)
+	w.String(11, string(s.Reason))
+	w.Uint(12, uint64(s.Errno))
 }
 
 // Read reads what Append has written.
@@ -45,6 +48,10 @@ func (s *State) Read(r *wire.Reader) error {
 			s.ToClient = slices.Clone(r.Bytes())
 		case 10:
 			s.Held = slices.Clone(r.Bytes())
+		case 11:
+			s.Reason = observe.Reason(r.String())
+		case 12:
+			s.Errno = syscall.Errno(r.Uint())
 		}
 	}
 	return r.Err

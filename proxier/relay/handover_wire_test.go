@@ -3,6 +3,7 @@ package relay
 import (
 	"math/rand/v2"
 	"reflect"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ func TestStatesAreCarried(t *testing.T) {
 		want := State{
 			Started: at(), Began: at(), Hold: d.IntN(2) == 0, In: d.Int64() >> d.IntN(63), Out: d.Int64() >> d.IntN(63),
 			Client: side(), Backend: side(), ToBackend: data(), ToClient: data(), Held: data(),
+			Reason: []observe.Reason{"", observe.ClientReset}[d.IntN(2)], Errno: syscall.Errno(d.IntN(130)),
 		}
 		var w wire.Writer
 		var got State

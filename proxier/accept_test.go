@@ -1,13 +1,14 @@
 package proxier
 
 import (
-	"github.com/usher-proxy/usher/proxier/tcp"
 	"net/netip"
 	"os"
 	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // manySockets opens sockets on one port of many loopback addresses, that greet.

@@ -3,13 +3,14 @@ package proxier
 import (
 	"errors"
 	"fmt"
-	"github.com/usher-proxy/usher/proxier/tcp"
 	"io"
 	"net"
 	"net/netip"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/usher-proxy/usher/proxier/tcp"
 
 	corev1 "k8s.io/api/core/v1"
 

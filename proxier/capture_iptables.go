@@ -26,13 +26,13 @@ var errRangeFull = errors.New("no free port is left in --proxy-port-range")
 // redirect is the capture by iptables REDIRECT rules: one socket, on a port of the
 // range, for all frontends of a TCP Port, and one for each frontend of a UDP Port.
 type redirect struct {
-	pollers *tcp.Pollers
-	log     logrus.FieldLogger
-	tables  map[Family]*iptables.Table
-	ports   map[Family]*portTable
-	mark    iptables.Mark
-	source  *clientSource
-	heir    func() *heir
+	pollers     *tcp.Pollers
+	log         logrus.FieldLogger
+	tables      map[Family]*iptables.Table
+	ports       map[Family]*portTable
+	mark        iptables.Mark
+	source      *clientSource
+	inheritance func() *Inheritance
 	// applied is what each family's table is known to hold, nil if nothing is.
 	applied map[Family]*iptables.Rules
 	// last is what apply has rendered last, whether it could be written or not.
@@ -49,11 +49,11 @@ type redirect struct {
 
 // newRedirect finds out what iptables can do here, and which ports our
 // predecessor used. It needs IPv4 at least.
-func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers *tcp.Pollers, heir func() *heir) (*redirect, error) {
+func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers *tcp.Pollers, inheritance func() *Inheritance) (*redirect, error) {
 	r := &redirect{
 		pollers: pollers,
 		log:     cfg.Log, mark: cfg.Mark, source: source, last: map[Family]iptables.Rules{}, denied: map[Family]*streamSocket{},
-		heir: heir, tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
+		inheritance: inheritance, tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 		rendered: map[*listener]*rendered{},
 	}
 	found := r.findTables(cfg)
@@ -89,7 +89,7 @@ func (r *redirect) findTables(cfg *Config) map[Family]*foundTable {
 			continue
 		}
 		var options []iptables.Option
-		if r.heir().had(family) {
+		if r.inheritance().had(family) {
 			options = append(options, iptables.Proven())
 		}
 		finding.Go(func() { f.table, f.err = iptables.New(iptables.Family(family), options...) })
@@ -99,7 +99,7 @@ func (r *redirect) findTables(cfg *Config) map[Family]*foundTable {
 }
 
 func (r *redirect) addFamily(ctx context.Context, family Family, table *iptables.Table, ports PortRange) (err error) {
-	last := r.heir().ruleKeys(family) // what is listened on counts, and clients wait
+	last := r.inheritance().ruleKeys(family) // what is listened on counts, and clients wait
 	if last == nil {
 		if last, err = table.Assigned(ctx); err != nil {
 			return fmt.Errorf("read the rules of a former usher: %w", err)
@@ -483,7 +483,7 @@ func (r *redirect) openDenied(family Family) error {
 	}
 	var s *streamSocket
 	err := r.openFor(family, deniedKey, func(addr netip.AddrPort) (err error) {
-		if had, fd, ok := r.heir().take(deniedKey.Name, addr); ok {
+		if had, fd, ok := r.inheritance().take(deniedKey.Name, addr); ok {
 			s = adoptStream(fd, addr, had.Listens)
 			return nil
 		}

@@ -56,7 +56,7 @@ func (cfg *Config) markFor(capture string) uint32 {
 // bind makes the capture that needs no rules. Those of an earlier usher would
 // lead connections to listeners that are no more.
 func (p *Proxier) bind(ctx context.Context) (capture, error) {
-	if p.heir() != nil { // who handed over had none
+	if p.inheritance() != nil { // who handed over had none
 		return newBind(&p.cfg, p.connectionsOf, p.wake)
 	}
 	for _, family := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
@@ -83,7 +83,7 @@ func (p *Proxier) redirect(ctx context.Context, pollers *tcp.Pollers) (*redirect
 			return nil, fmt.Errorf("remove the policy routes of an earlier usher: %w", err)
 		}
 	}
-	return newRedirect(ctx, &p.cfg, p.source, pollers, p.heir)
+	return newRedirect(ctx, &p.cfg, p.source, pollers, p.inheritance)
 }
 
 // checkMark refuses a mark that policy routing would act on: our connections to

@@ -11,7 +11,6 @@ import (
 	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/annotation"
-	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/observe"
 	"github.com/usher-proxy/usher/proxier/source"
 )
@@ -115,8 +114,8 @@ type Config struct {
 	BindHardFail bool
 	// Profiling serves /debug/pprof with the metrics.
 	Profiling bool
-	// Inherited is what another process has handed over, nil if none has.
-	Inherited *handover.Parcel
+	// Inherited is what another process has handed over, nil if none has. It serves once.
+	Inherited *Inheritance
 	tables    map[Family]*iptables.Table // that TakeOver has found to work
 	// Keeper has sockets wait for the process that comes after a crash of this one; nil: they
 	// end with it.

@@ -86,13 +86,15 @@
 // An upgrade (upgrade.go) loses nothing: everything comes to rest, goes to another process as
 // plain data with its sockets, and goes on there.
 //
-//  1. The program is tried as a child, with the state of now (Try).
+//  1. The program is tried as a child, with the state of now (Inherit, Check).
 //  2. Sockets accept nobody, who comes waits in the kernel. Relays are released and searches
-//     for an endpoint parked (departure.go), those in which bytes move last; then sessions.
+//     for an endpoint parked (departure.go). What rests early is packed and posted while bytes
+//     still move in other connections; they and UDP sessions come to rest last.
 //  3. handover_leave.go makes a handedOver of it (handover.go, handover_wire.go), and somebody
 //     carries that: exec in place, systemd's store, or a socket (takeover.go; package handover).
 //     With an error everything goes on here.
-//  4. The next process has connections go on before it knows anything else, then listeners
+//  4. The next process reads what it has inherited (inheritance.go). It has those connections
+//     go on that rested last before it looks at anything else, then the others, then listeners
 //     by what they were served by, and then all that is new (handover_adopt.go). What nobody
 //     has taken by the end of the first complete pass is closed.
 //

@@ -2,7 +2,6 @@ package proxier
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/gob"
 	"fmt"
 	"net/netip"
@@ -20,9 +19,13 @@ import (
 )
 
 // handedOver is what one process hands over to the next one: everything that is being
-// served, as plain data for encoding/gob, but for connections (handover_wire.go). Sockets are named by their cookies (package
-// handover). Fields may be added, and are then unknown to older processes and empty from
-// them; anything else needs another handoverFormat.
+// served, as plain data for encoding/gob, but for connections (handover_wire.go). Sockets are
+// named by their cookies (package handover). Fields may be added, and are then unknown to
+// older processes and empty from them; anything else needs another handoverFormat.
+//
+// While connections in which bytes move come to rest, nothing is to be done that can be done
+// before or after: what stays as it is then waits, with all connections that rest by then, in
+// a parcel of its own, which the next process opens last.
 type handedOver struct {
 	Format    string
 	Version   string          // of the usher that has made it
@@ -36,26 +39,40 @@ type handedOver struct {
 	Kept      []uint64 // by cookie, what the Keeper has
 	Numbering observe.Numbering
 	Node      []byte // the Node object as JSON, empty if there is none
-	Settings  []annotation.Settings
-	Listeners []carriedListener // those that serve a Port, sorted
-	Leaving   []carriedListener // those of which only connections are left
+	Early     uint64 // by cookie, the socket in which the early parcel waits; 0: all is here
+	Late      []carriedLate
+	Settings  []annotation.Settings // of Leaving, numbered behind those of the early parcel
+	Leaving   []carriedListener     // those of which only connections are left
 	Denied    map[Family]carriedSocket
 	Servers   map[string]uint64 // those beside Services, by what they serve
 	Checks    []carriedCheck
 	Overrides []carriedOverride
 
-	// chunks are lists of connections (appendConnections), beside the rest as they are many.
-	chunks [][]byte
+	early  handedEarly
+	chunks []chunk // of connections, beside the rest as they are many
+}
+
+// handedEarly is what stays as it is while connections come to rest.
+type handedEarly struct {
+	Settings  []annotation.Settings
+	Listeners []carriedListener // those that serve a Port, sorted
 }
 
 // handoverFormat is that of handedOver. A test builds an usher with another one (-ldflags=-X).
-var handoverFormat = "1"
+var handoverFormat = "2"
 
 // carriedListener is a listener, with the Port that it serves.
 type carriedListener struct {
 	Port     Port // without its Settings
 	Settings int  // which these are
 	Sockets  []carriedSocket
+	late     carriedLate
+}
+
+// carriedLate is what is told of a listener when everything rests.
+type carriedLate struct {
+	Listener int
+	Sockets  []carriedSocket // of UDP
 	Health   []outlier.EndpointState
 	// Of the ServicePort, which the first of its listeners tells.
 	Affinity []balancer.AffinityEntry
@@ -135,7 +152,8 @@ func decode(b []byte, into any) error { return gob.NewDecoder(bytes.NewReader(b)
 // The fields of a state that is handed over.
 const (
 	fieldRest        = 1 // handedOver, by encoding/gob
-	fieldConnections = 2 // a list of connections; there may be several
+	fieldConnections = 2 // a chunk; there may be several
+	fieldEarly       = 3 // handedEarly, by encoding/gob
 )
 
 func (h *handedOver) encode() ([]byte, error) {
@@ -145,58 +163,123 @@ func (h *handedOver) encode() ([]byte, error) {
 	}
 	var w wire.Writer
 	w.Bytes(fieldRest, rest)
-	for _, some := range h.chunks {
-		w.Bytes(fieldConnections, some)
+	if h.Early == 0 {
+		err = h.appendEarly(&w)
 	}
-	return w.B, nil
+	h.appendChunks(&w)
+	return w.B, err
+}
+
+// encodeEarly is the state of the early parcel.
+func (h *handedOver) encodeEarly() ([]byte, error) {
+	var w wire.Writer
+	err := h.appendEarly(&w)
+	h.appendChunks(&w)
+	return w.B, err
+}
+
+func (h *handedOver) appendEarly(w *wire.Writer) error {
+	early, err := encode(&h.early)
+	w.Bytes(fieldEarly, early)
+	return err
+}
+
+func (h *handedOver) appendChunks(w *wire.Writer) {
+	for _, c := range h.chunks {
+		w.Bytes(fieldConnections, c.data)
+	}
 }
 
 // readHandedOver reads what another process has made, or says why this one cannot go on with
-// it.
+// it. What lies in an early parcel is for readEarly.
 func readHandedOver(state []byte) (*handedOver, error) {
 	h := &handedOver{}
+	early, err := h.read(state)
+	if err != nil {
+		return nil, err
+	}
+	if h.Format != handoverFormat {
+		return nil, fmt.Errorf("the state was handed over by usher %s in format %s, this one has %s: restart it instead", h.Version, h.Format, handoverFormat)
+	}
+	if h.Early == 0 {
+		err = h.join(early)
+	}
+	return h, err
+}
+
+// read reads all but what is early. Chunks are appended.
+func (h *handedOver) read(state []byte) (early []byte, err error) {
 	var rest []byte
 	r := wire.NewReader(state)
 	for r.Next() {
 		switch r.Field {
 		case fieldRest:
 			rest = r.Bytes()
+		case fieldEarly:
+			early = r.Bytes()
 		case fieldConnections:
-			h.chunks = append(h.chunks, r.Bytes())
+			h.chunks = append(h.chunks, chunk{data: r.Bytes()})
 		}
 	}
-	if err := cmp.Or(r.Err, decode(rest, h)); err != nil {
+	if err = r.Err; err == nil && rest != nil {
+		err = decode(rest, h)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the state that was handed over cannot be read: %w", err)
 	}
-	if h.Format != handoverFormat {
-		return nil, fmt.Errorf("the state was handed over by usher %s in format %s, this one has %s: restart it instead", h.Version, h.Format, handoverFormat)
+	return early, nil
+}
+
+// join takes in what was told early, beside the rest.
+func (h *handedOver) join(early []byte) error {
+	if err := decode(early, &h.early); err != nil {
+		return fmt.Errorf("the state that was handed over cannot be read: %w", err)
+	}
+	h.Settings = append(h.early.Settings, h.Settings...)
+	for _, late := range h.Late {
+		if late.Listener < 0 || late.Listener >= len(h.early.Listeners) {
+			return fmt.Errorf("the state that was handed over is broken: it has no listener %d", late.Listener)
+		}
+		l := &h.early.Listeners[late.Listener]
+		l.late, l.Sockets = late, append(l.Sockets, late.Sockets...)
 	}
 	for _, l := range h.all() {
 		if l.Settings < 0 || l.Settings >= len(h.Settings) {
-			return nil, fmt.Errorf("the state that was handed over is broken: %s has no settings", l.Port.Key)
+			return fmt.Errorf("the state that was handed over is broken: %s has no settings", l.Port.Key)
 		}
 	}
-	return h, nil
+	return nil
 }
 
-// connections reads a list of them.
-func (h *handedOver) connections(chunk []byte) (list []carriedConnection, err error) {
-	if list, err = readConnections(chunk); err != nil {
+// chunk is a list of connections: as appendConnections has written it, and once it was read.
+type chunk struct {
+	data []byte
+	list []carriedConnection
+}
+
+// connections reads a chunk, once.
+func (h *handedOver) connections(c *chunk) ([]carriedConnection, error) {
+	if c.list != nil {
+		return c.list, nil
+	}
+	list, err := readConnections(c.data)
+	if err != nil {
 		return nil, fmt.Errorf("the connections that were handed over cannot be read: %w", err)
 	}
-	for _, c := range list {
-		if c.Listener < 0 || c.Listener >= len(h.Listeners)+len(h.Leaving) || c.Backend != 0 && c.Relay == nil {
-			return nil, fmt.Errorf("connection %d that was handed over is broken", c.Record.Number)
+	for _, one := range list {
+		if one.Listener < 0 || one.Listener >= len(h.early.Listeners)+len(h.Leaving) || one.Backend != 0 && one.Relay == nil {
+			return nil, fmt.Errorf("connection %d that was handed over is broken", one.Record.Number)
 		}
 	}
+	c.data, c.list = nil, list
 	return list, nil
 }
 
 // all are the listeners in the order in which connections number them.
 func (h *handedOver) all() []*carriedListener {
-	list := make([]*carriedListener, 0, len(h.Listeners)+len(h.Leaving))
-	for i := range h.Listeners {
-		list = append(list, &h.Listeners[i])
+	list := make([]*carriedListener, 0, len(h.early.Listeners)+len(h.Leaving))
+	for i := range h.early.Listeners {
+		list = append(list, &h.early.Listeners[i])
 	}
 	for i := range h.Leaving {
 		list = append(list, &h.Leaving[i])

@@ -26,8 +26,9 @@ const restTime = 2 * time.Second
 // one has everything: nothing goes on here, and nothing is to be taken away. With an error
 // everything goes on. It belongs to the reconcile loop.
 func (p *Proxier) leave(carry func(handover.Parcel) error) error {
-	l := &handingOver{Proxier: p, packets: map[*socket]udp.SocketState{}}
+	l := &handingOver{Proxier: p, packets: map[*socket]udp.SocketState{}, early: -1}
 	parcel, err := l.rest()
+	defer l.closeEarly()
 	if err == nil {
 		err = carry(parcel)
 	}
@@ -48,6 +49,7 @@ type handingOver struct {
 
 	state    handedOver
 	files    []int
+	early    int // the socket in which the early parcel waits, -1 if there is none
 	settings map[*annotation.Settings]int
 	numbers  map[*listener]int
 	packed   int         // of those that rest
@@ -70,7 +72,10 @@ func (l *handingOver) rest() (parcel handover.Parcel, err error) {
 		return parcel, err
 	}
 	departure.gather(slices.DeleteFunc(slices.Clone(all), func(c *connection) bool { return busy[c] }))
-	if err = l.packConnections(); err != nil {
+	if err = l.packConnections(); err == nil {
+		err = l.post()
+	}
+	if err != nil {
 		return parcel, err
 	}
 
@@ -185,16 +190,34 @@ func (l *handingOver) begin() error {
 	if l.cfg.Keeper != nil {
 		l.state.Kept = l.cfg.Keeper.Has()
 	}
-	for _, of := range l.serving {
-		l.numbers[of] = len(l.numbers)
+	return errors.Join(l.packListeners(), l.packDenied(), l.packServers())
+}
+
+// post puts what was packed so far where the next process finds it: later, others would wait
+// for that.
+func (l *handingOver) post() error {
+	state, err := l.state.encodeEarly()
+	if err == nil {
+		l.early, err = handover.Post(handover.Parcel{State: state, Files: l.files})
 	}
-	return errors.Join(l.packDenied(), l.packServers())
+	if err != nil {
+		return err
+	}
+	l.files, l.state.chunks = nil, nil
+	l.state.Early, err = l.file(l.early)
+	return err
+}
+
+func (l *handingOver) closeEarly() {
+	if l.early >= 0 {
+		unix.Close(l.early)
+	}
 }
 
 // pack makes a parcel of everything that rests.
 func (l *handingOver) pack() (handover.Parcel, error) {
 	l.state.Numbering = l.data.observer.Numbering()
-	err := errors.Join(l.packConnections(), l.packListeners())
+	err := errors.Join(l.packConnections(), l.packLate())
 	if l.nodeObject != nil {
 		var fault error
 		l.state.Node, fault = json.Marshal(l.nodeObject)
@@ -225,23 +248,48 @@ func (l *handingOver) file(fd int) (uint64, error) {
 	return cookie, err
 }
 
+// packListeners packs what stays as it is of those that serve.
 func (l *handingOver) packListeners() (err error) {
-	told := map[*sharedPort]bool{}
+	early := &l.state.early
 	for _, from := range l.serving {
-		carried := l.carry(from)
-		if !told[from.shared] {
-			told[from.shared] = true
-			carried.Affinity, carried.Limits = from.shared.state()
-		}
+		l.numbers[from] = len(early.Listeners)
+		carried := l.carry(from, &early.Settings)
 		for _, s := range from.sockets {
-			one, fault := l.carrySocket(s)
+			if s.stream == nil {
+				continue
+			}
+			one, fault := l.carryStream(s)
 			err = errors.Join(err, fault)
 			carried.Sockets = append(carried.Sockets, one)
 		}
-		l.state.Listeners = append(l.state.Listeners, carried)
+		early.Listeners = append(early.Listeners, carried)
+	}
+	return err
+}
+
+// packLate packs the rest, when that does not change any more.
+func (l *handingOver) packLate() (err error) {
+	told := map[*sharedPort]bool{}
+	for number, from := range l.serving {
+		late := carriedLate{Listener: number, Health: from.health.State()}
+		if !told[from.shared] {
+			told[from.shared] = true
+			late.Affinity, late.Limits = from.shared.state()
+		}
+		for _, s := range from.sockets {
+			if s.packet == nil {
+				continue
+			}
+			one, fault := l.carryPacket(s)
+			err = errors.Join(err, fault)
+			late.Sockets = append(late.Sockets, one)
+		}
+		if len(late.Health)+len(late.Affinity)+len(late.Sockets) > 0 || late.Limits != (limit.State{}) {
+			l.state.Late = append(l.state.Late, late)
+		}
 	}
 	for _, from := range l.leaving {
-		l.state.Leaving = append(l.state.Leaving, l.carry(from))
+		l.state.Leaving = append(l.state.Leaving, l.carry(from, &l.state.Settings))
 	}
 	return err
 }
@@ -257,27 +305,28 @@ func (l *handingOver) number(of *listener) int {
 	return n
 }
 
-// carry is a listener without its sockets.
-func (l *handingOver) carry(from *listener) carriedListener {
+// carry is a listener without its sockets. Settings that are new are added to a list.
+func (l *handingOver) carry(from *listener, list *[]annotation.Settings) carriedListener {
 	port := from.current.Load().port
 	number, known := l.settings[port.Settings]
 	if !known {
-		number = len(l.state.Settings)
+		number = len(l.settings)
 		l.settings[port.Settings] = number
-		l.state.Settings = append(l.state.Settings, *port.Settings)
+		*list = append(*list, *port.Settings)
 	}
-	c := carriedListener{Port: *port, Settings: number, Health: from.health.State()}
+	c := carriedListener{Port: *port, Settings: number}
 	c.Port.Settings = nil
 	return c
 }
 
-func (l *handingOver) carrySocket(s *socket) (c carriedSocket, err error) {
+func (l *handingOver) carryStream(s *socket) (c carriedSocket, err error) {
+	c = carriedSocket{Addr: s.addr, Set: s.set, Frontend: s.frontend, Listens: s.stream.now.listen}
+	c.Cookie, err = l.file(s.stream.fd)
+	return c, err
+}
+
+func (l *handingOver) carryPacket(s *socket) (c carriedSocket, err error) {
 	c = carriedSocket{Addr: s.addr, Set: s.set, Frontend: s.frontend}
-	if s.stream != nil {
-		c.Listens = s.stream.now.listen
-		c.Cookie, err = l.file(s.stream.fd)
-		return c, err
-	}
 	if !l.trial {
 		c.Packets, err = l.carryPackets(l.packets[s])
 	}
@@ -349,7 +398,7 @@ func (l *handingOver) packConnections() (err error) {
 	}
 	l.packed = len(all)
 	if len(some) > 0 {
-		l.state.chunks = append([][]byte{appendConnections(some)}, l.state.chunks...)
+		l.state.chunks = append([]chunk{{data: appendConnections(some)}}, l.state.chunks...)
 	}
 	return err
 }

@@ -205,10 +205,7 @@ func TestAnotherProxierTakesOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		next.stop()
-		if err := Try(Config{Inherited: &parcel, Capture: "bind", Service: next.proxier.cfg.Service}); err != nil {
-			t.Fatalf("trial: %v", err)
-		}
-		next = newScene(t, func(c *Config) { c.Inherited = &parcel })
+		next = newScene(t, inherits(t, parcel, turn%2 == 0))
 		p.goOn() // before there are any objects
 		next.set(objects...)
 		next.eventually("all IDs", func() error {
@@ -258,7 +255,7 @@ func TestAResetToAStalledClientGoesAlong(t *testing.T) {
 			t.Fatal(err)
 		}
 		next.stop()
-		next = newScene(t, func(c *Config) { c.Inherited = &parcel })
+		next = newScene(t, inherits(t, parcel, false))
 	}
 	client.SetDeadline(time.Now().Add(patience))
 	n, err := io.Copy(io.Discard, client)
@@ -279,6 +276,20 @@ func sent(t *testing.T, p handover.Parcel) handover.Parcel {
 		}
 	}
 	return handover.Parcel{State: p.State, Files: files}
+}
+
+// inherits has a scene go on with a parcel, checked as one that could still refuse does, or not.
+func inherits(t *testing.T, p handover.Parcel, check bool) func(*Config) {
+	return func(c *Config) {
+		t.Helper()
+		var err error
+		if c.Inherited, err = Inherit(p, c); err == nil && check {
+			err = c.Inherited.Check()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // ids are those of the connections that there are, sorted.

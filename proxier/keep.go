@@ -81,7 +81,7 @@ func (s *packetSocket) toKeep() (files []KeptFile) {
 // stateOfKept is what the next process has to know after a crash of this one.
 func (p *Proxier) stateOfKept() ([]byte, error) {
 	state := handedOver{Format: handoverFormat, Version: p.cfg.Version, Capture: p.data.capture.String(), Crashed: true}
-	state.Settings = append(state.Settings, p.cfg.Service)
+	state.early.Settings = append(state.early.Settings, p.cfg.Service)
 	for _, l := range p.serving {
 		carried := carriedListener{Port: Port{Key: l.key}}
 		for _, s := range l.sockets {
@@ -90,7 +90,7 @@ func (p *Proxier) stateOfKept() ([]byte, error) {
 			}
 		}
 		if len(carried.Sockets) > 0 {
-			state.Listeners = append(state.Listeners, carried)
+			state.early.Listeners = append(state.early.Listeners, carried)
 		}
 	}
 	return state.encode()
@@ -113,7 +113,7 @@ func (s *socket) carryKept(files []KeptFile) carriedSocket {
 }
 
 // sort closes, after a crash, what there is no whole socket of: it had just come or gone.
-func (h *heir) sort() {
+func (h *Inheritance) sort() {
 	named := map[uint64]bool{}
 	var broken []heirloom
 	for name, s := range h.sockets {
@@ -131,7 +131,7 @@ func (h *heir) sort() {
 	h.files.CloseAllBut(named)
 }
 
-func (h *heir) has(files []uint64) bool {
+func (h *Inheritance) has(files []uint64) bool {
 	for _, cookie := range files {
 		if !h.files.Has(cookie) {
 			return false

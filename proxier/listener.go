@@ -46,7 +46,7 @@ type dataPath struct {
 	event        func(about source.Ref, reason, message string)
 	wake         func() // the reconcile loop
 	tracer       tracer
-	heir         atomic.Pointer[heir] // nil: nothing was handed over, or not any more
+	inheritance  atomic.Pointer[Inheritance] // nil: nothing was handed over, or not any more
 }
 
 // listener serves one Port on one or more sockets. The reconcile loop owns it
@@ -114,7 +114,7 @@ func newListener(d *dataPath, key Key, shared *sharedPort) *listener {
 	shared.listeners++
 	l := &listener{dataPath: d, key: key, shared: shared}
 	l.health = outlier.New(d.prober, key.Protocol, outlier.Settings{}, l.healthChanged)
-	l.health.Restore(d.heir.Load().health(key))
+	l.health.Restore(d.inheritance.Load().health(key))
 	return l
 }
 

@@ -149,15 +149,12 @@ func (p *Proxier) openSource(context.Context) (err error) {
 
 // inherit has the connections go on that another process has handed over.
 func (p *Proxier) inherit(context.Context) error {
-	h, err := inherit(p.cfg.Inherited)
-	if err != nil {
-		return err
-	}
+	h := p.cfg.Inherited
 	p.cfg.Capture = h.Capture // that of the rules that are there
 	if err := p.newDataPath(p.cfg.markFor(h.Capture)); err != nil {
 		return err
 	}
-	p.data.heir.Store(h)
+	p.data.inheritance.Store(h)
 	if h.Crashed {
 		return nil
 	}
@@ -169,12 +166,12 @@ func (p *Proxier) inherit(context.Context) error {
 	return p.adopt(h)
 }
 
-// heir is what was handed over, nil if nothing was, or once all that is of use was taken.
-func (p *Proxier) heir() *heir {
+// inheritance is what was handed over, nil if nothing was, or once all that is of use was taken.
+func (p *Proxier) inheritance() *Inheritance {
 	if p.data == nil {
 		return nil
 	}
-	return p.data.heir.Load()
+	return p.data.inheritance.Load()
 }
 
 // equip makes what the reconcile loop works with.

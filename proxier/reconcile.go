@@ -73,7 +73,7 @@ func (p *Proxier) reconcile(ctx context.Context, verify bool) (next time.Duratio
 	if change.missing && closed {
 		return 0 // what was in the way of the missing ones may be gone now
 	}
-	p.settleHeir()
+	p.settleInheritance()
 	p.setReady()
 	p.health.Synced(p.written(failed)...)
 	switch {
@@ -223,7 +223,7 @@ func (p *Proxier) servePort(port *Port, node *nodeState) (unused []*socket, next
 
 // newListener makes a listener, unless connections that were handed over have one.
 func (p *Proxier) newListener(key Key, shared *sharedPort) *listener {
-	if h := p.data.heir.Load(); h != nil && h.listeners[key] != nil {
+	if h := p.data.inheritance.Load(); h != nil && h.listeners[key] != nil {
 		l := h.listeners[key]
 		delete(h.listeners, key)
 		return l

@@ -87,7 +87,7 @@ func (p *Proxier) listenCheck(at netip.AddrPort) (l net.Listener, err error) {
 // inheritedServer is the socket that another process has had for something, nil if there is
 // none.
 func (p *Proxier) inheritedServer(what string) net.Listener {
-	h := p.heir()
+	h := p.inheritance()
 	if h == nil {
 		return nil
 	}

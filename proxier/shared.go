@@ -61,7 +61,7 @@ func (p *Proxier) sharedPort(port *Port) *sharedPort {
 			s.sessions = p.data.packets.Group(s.sessionLimits)
 		} else {
 			s.gate, s.retries = limit.NewGate(s.limits, p.data.whole), dial.NewTokens(s.budget)
-			s.gate.SetState(p.data.heir.Load().limits(port.ServicePort))
+			s.gate.SetState(p.data.inheritance.Load().limits(port.ServicePort))
 		}
 		p.shared[port.ServicePort] = s
 	}
@@ -72,7 +72,7 @@ func (p *Proxier) sharedPort(port *Port) *sharedPort {
 		s.metrics.NoAffinity()
 	case port.Affinity > 0 && s.affinity == nil:
 		s.affinity = balancer.NewAffinity(maxAffineClients)
-		s.affinity.Restore(p.data.heir.Load().affinity(port.ServicePort))
+		s.affinity.Restore(p.data.inheritance.Load().affinity(port.ServicePort))
 	}
 	if s.affinity != nil {
 		s.metrics.Affinity(s.affinity.Len(), s.affinity.Evicted())

@@ -39,7 +39,7 @@ type opener func(netip.AddrPort) (*socket, error)
 // open opens a socket of the listener's protocol.
 func (l *listener) open(addr netip.AddrPort) (s *socket, err error) {
 	s = &socket{addr: addr}
-	had, fd, inherits := l.heir.Load().take(l.key.String(), addr)
+	had, fd, inherits := l.inheritance.Load().take(l.key.String(), addr)
 	switch {
 	case l.key.Protocol == udpProtocol:
 		s.readers, s.files = &l.connections.readers, int64(l.packets.Readers())

@@ -2,7 +2,6 @@ package proxier
 
 import (
 	"errors"
-	"github.com/usher-proxy/usher/proxier/tcp"
 	"io"
 	"net"
 	"net/netip"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/usher-proxy/usher/proxier/tcp"
 )
 
 // patience bounds every wait of these tests.

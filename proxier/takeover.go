@@ -110,7 +110,7 @@ func TakeOver(ctx context.Context, cfg *Config) error {
 	return nil
 }
 
-func (cfg *Config) take(ctx context.Context) (*handover.Parcel, error) {
+func (cfg *Config) take(ctx context.Context) (*Inheritance, error) {
 	network, err := networkNamespace()
 	if err != nil {
 		return nil, err
@@ -123,11 +123,19 @@ func (cfg *Config) take(ctx context.Context) (*handover.Parcel, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	return handover.Take(conn, func(p handover.Parcel) error {
-		with := *cfg
-		with.Inherited = &p
-		return Try(with)
+	var h *Inheritance
+	err = handover.Take(conn, func(p handover.Parcel) (err error) {
+		h.Close() // that of the trial
+		if h, err = Inherit(p, cfg); err == nil {
+			err = h.Check()
+		}
+		return err
 	})
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
 }
 
 // prove finds out whether this process can do what the capture of the old one needs. Programs

@@ -127,30 +127,6 @@ func (p *Proxier) trial(ctx context.Context) (parcel handover.Parcel, err error)
 	return parcel, err
 }
 
-// Try says whether a process with this configuration could go on with what cfg.Inherited has.
-// It changes nothing.
-func Try(cfg Config) error {
-	if err := cfg.checkPolicies(); err != nil {
-		return err
-	}
-	if cfg.Inherited == nil {
-		return errors.New("no state was handed over")
-	}
-	h, err := readHandedOver(cfg.Inherited.State)
-	if err != nil {
-		return err
-	}
-	for _, some := range h.chunks {
-		if _, err := h.connections(some); err != nil {
-			return err
-		}
-	}
-	if cfg.Capture != "auto" && cfg.Capture != h.Capture {
-		return fmt.Errorf("--capture=%s, but what is served is by %s: only a usher that begins anew can change that", cfg.Capture, h.Capture)
-	}
-	return nil
-}
-
 // upgradeTime bounds a request for an upgrade.
 const upgradeTime = 30 * time.Second
 

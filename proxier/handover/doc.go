@@ -32,10 +32,10 @@
 //   - [Give] and [Take] bring it to a process that was started beside this one, as in a new
 //     container. They agree on who has it, whatever becomes of either: until the new one has
 //     checked it all and said so it is the old one's, which waits for seconds at most.
-//   - [Send] and [Receive] are what these are made of.
-//   - [Send] and [Receive] bring it to any other process, as one in a new container.
 //   - [Post] makes one file of it, which somebody else may keep, as systemd does, until the
-//     next process calls [Open].
+//     next process calls [Open]; or [OpenState], to go on with the state before the files
+//     are there. That file may be one of another parcel: what is needed first comes first.
+//   - [Send] and [Receive] are what these are made of.
 //
 // The receiver has dups with new numbers, all of them CLOEXEC: hence cookies. Nothing is
 // inherited but that one socket, so a parcel that is broken, or that nobody wants, ends

@@ -29,7 +29,15 @@ type Files struct {
 // socket for the second time.
 func NewFiles(fds []int) *Files {
 	f := &Files{byCookie: make(map[uint64]int, len(fds))}
+	f.Add(fds)
+	return f
+}
+
+// Add takes more files over, as NewFiles does.
+func (f *Files) Add(fds []int) {
 	cookies := cookiesOf(fds)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for i, fd := range fds {
 		_, twice := f.byCookie[cookies[i]]
 		if cookies[i] == 0 || twice {
@@ -38,7 +46,6 @@ func NewFiles(fds []int) *Files {
 		}
 		f.byCookie[cookies[i]] = fd
 	}
-	return f
 }
 
 // cookiesOf asks for many at a time: connections wait for that. 0 stands for what is no

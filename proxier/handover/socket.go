@@ -49,29 +49,34 @@ func sendRights(conn *net.UnixConn, fds []int) error {
 // that came are closed. It reads nothing of what the peer sends afterwards. Whether
 // the peer may send anything is for the caller to know (SO_PEERCRED).
 func Receive(conn *net.UnixConn) (*Parcel, error) {
-	memfd, err := receiveRights(conn, 1)
-	if err != nil {
-		return nil, fmt.Errorf("receive a parcel: %w", err)
-	}
-	defer closeAll(memfd)
-	n, state, err := unpack(memfd[0])
+	n, state, err := receiveState(conn)
 	if err != nil {
 		return nil, err
 	}
 	files, err := receiveFiles(conn, n)
 	if err != nil {
-		closeAll(files)
-		return nil, fmt.Errorf("receive files, after %d of %d: %w", len(files), n, err)
+		return nil, err
 	}
 	return &Parcel{State: state, Files: files}, nil
 }
 
-// receiveFiles receives n files. The caller owns those that came, with an error too.
+// receiveState receives the state, and how many files follow.
+func receiveState(conn *net.UnixConn) (files int, state []byte, err error) {
+	memfd, err := receiveRights(conn, 1)
+	if err != nil {
+		return 0, nil, fmt.Errorf("receive a parcel: %w", err)
+	}
+	defer closeAll(memfd)
+	return unpack(memfd[0])
+}
+
+// receiveFiles receives n files.
 func receiveFiles(conn *net.UnixConn, n int) (files []int, err error) {
 	for len(files) < n {
 		fds, err := receiveRights(conn, min(n-len(files), maxRights))
 		if err != nil {
-			return files, err
+			closeAll(files)
+			return nil, fmt.Errorf("receive files, after %d of %d: %w", len(files), n, err)
 		}
 		files = append(files, fds...)
 	}

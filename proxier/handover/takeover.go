@@ -100,44 +100,39 @@ func offer(conn *net.UnixConn, p Parcel) error {
 }
 
 // Take asks the process at the other end for everything, and takes it if check finds nothing
-// wrong with it: first with a trial, which has no files, then with what it returns. The
-// deadline of conn is that of both; it is to be later than the other one's patience. After an
-// error everything goes on there.
-func Take(conn *net.UnixConn, check func(Parcel) error) (*Parcel, error) {
-	trial, err := next(conn, check)
-	if err != nil {
-		return nil, err
-	}
-	closeAll(trial.Files)
-	p, err := next(conn, check)
-	if err != nil {
-		return nil, err
+// wrong with it: first with a trial, which has no files, then with what there is. check owns
+// the files of both, also when it returns an error. The deadline of conn is that of both
+// processes; it is to be later than the other one's patience. After an error everything goes
+// on there.
+func Take(conn *net.UnixConn, check func(Parcel) error) error {
+	for range 2 { // the trial, and the Parcel
+		if err := next(conn, check); err != nil {
+			return err
+		}
 	}
 	if err := speak(conn, mine); err != nil {
-		closeAll(p.Files)
-		return nil, fmt.Errorf("the process that serves has not waited any longer, and goes on: %w", err)
+		return fmt.Errorf("the process that serves has not waited any longer, and goes on: %w", err)
 	}
-	return p, nil
+	return nil
 }
 
 // next asks for a Parcel that is good, and says what is wrong with another one.
-func next(conn *net.UnixConn, check func(Parcel) error) (*Parcel, error) {
+func next(conn *net.UnixConn, check func(Parcel) error) error {
 	err := speak(conn, ready)
 	if err != nil {
-		return nil, gone(conn, err)
+		return gone(conn, err)
 	}
 	if err = await(conn, parcel); err != nil {
-		return nil, err
+		return err
 	}
 	p, err := Receive(conn)
 	if err == nil {
-		if err = check(*p); err == nil {
-			return p, nil
-		}
-		closeAll(p.Files)
+		err = check(*p)
 	}
-	refuse(conn, err)
-	return nil, err
+	if err != nil {
+		refuse(conn, err)
+	}
+	return err
 }
 
 // gone is why the other end has hung up, if it has said so.

@@ -109,7 +109,7 @@ func TestRefusedUpgrades(t *testing.T) {
 		{"for everybody", func() { install(t, usher.Binary(), path, 0o757) }, []string{path + " may be written by everybody"}},
 		{"missing", func() { os.Remove(path) }, []string{path, "no such file", "install the program again"}},
 		{"a folder", func() { os.Remove(path); os.Mkdir(path, 0o755) }, []string{path + " is a directory"}},
-		{"older", func() { os.Remove(path); install(t, usher.Variant(older), path, 0o755) }, []string{"trial of " + path, "in format 1, this one has 0: restart it instead"}},
+		{"older", func() { os.Remove(path); install(t, usher.Variant(older), path, 0o755) }, []string{"trial of " + path, "in format 2, this one has 0: restart it instead"}},
 		{"a broken configuration", configured("apiVersion: usher-proxy.io/v1alpha1\nkind: UsherConfiguration\ncapture: [\n"), []string{"config.yaml:3: no YAML"}},
 		{"an unknown key", configured(configText("capture: iptables", "captured: yes")), []string{"config.yaml:4", "captured"}},
 		{"another capture", configured(configText("capture: bind")), []string{"--capture=bind", "what is served is by iptables"}},

@@ -100,40 +100,54 @@ func (s *fdStore) remove(name string) {
 
 // find returns what this process can go on with: all that the one before has stored when it
 // was stopped for a restart, else the sockets that it had before it crashed.
-func (s *fdStore) find(files []systemd.File, cfg *proxier.Config) *handover.Parcel {
-	parcel, rest := s.posted(files, cfg)
-	if parcel != nil {
+func (s *fdStore) find(files []systemd.File, cfg *proxier.Config) *proxier.Inheritance {
+	found, rest := s.posted(files, cfg)
+	if found != nil {
 		closeFiles(rest)
-		return parcel
+		return found
 	}
 	return s.afterCrash(rest, cfg)
 }
 
 // posted opens parcels, of which there is one at most, and takes them out of the files.
-func (s *fdStore) posted(files []systemd.File, cfg *proxier.Config) (parcel *handover.Parcel, rest []systemd.File) {
+func (s *fdStore) posted(files []systemd.File, cfg *proxier.Config) (found *proxier.Inheritance, rest []systemd.File) {
 	for _, f := range files {
 		if f.Name != parcelName {
 			rest = append(rest, f)
 			continue
 		}
-		p, err := handover.Open(f.FD)
-		if err == nil {
-			if err = canGoOn(p, cfg); err == nil && parcel == nil {
-				parcel = p
-				continue
-			}
-			closeParcel(p)
-		}
+		one, err := openParcel(f.FD, cfg)
 		if err != nil {
 			s.log.WithError(err).Warn("cannot go on with the connections that wait in systemd's store: they end")
+			continue
 		}
+		if found != nil {
+			found.Close()
+		}
+		found = one
 	}
-	return parcel, rest
+	return found, rest
+}
+
+func openParcel(socket int, cfg *proxier.Config) (*proxier.Inheritance, error) {
+	p, err := handover.Open(socket)
+	if err != nil {
+		return nil, err
+	}
+	found, err := proxier.Inherit(*p, cfg)
+	if err == nil {
+		err = found.Check()
+	}
+	if err != nil {
+		found.Close()
+		return nil, err
+	}
+	return found, nil
 }
 
 // afterCrash goes by the newest table that can be read.
-func (s *fdStore) afterCrash(files []systemd.File, cfg *proxier.Config) *handover.Parcel {
-	p := &handover.Parcel{}
+func (s *fdStore) afterCrash(files []systemd.File, cfg *proxier.Config) *proxier.Inheritance {
+	p := handover.Parcel{}
 	var made time.Time
 	for _, f := range files {
 		if !systemd.IsTable(f.Name) {
@@ -151,15 +165,14 @@ func (s *fdStore) afterCrash(files []systemd.File, cfg *proxier.Config) *handove
 	if len(p.Files) == 0 {
 		return nil
 	}
-	err := errors.New("nothing tells what they are")
-	if p.State != nil {
-		err = canGoOn(p, cfg)
-	}
+	found, err := proxier.Inherit(p, cfg)
 	if err == nil {
-		return p
+		return found
+	}
+	if p.State == nil {
+		err = errors.New("nothing tells what they are")
 	}
 	s.log.WithError(err).Warnf("cannot go on with the %d sockets that wait in systemd's store", len(p.Files))
-	closeParcel(p)
 	return nil
 }
 
@@ -172,19 +185,6 @@ func readTable(fd int) (state []byte, made time.Time, err error) {
 	}
 	state, err = handover.Read(fd)
 	return state, time.Unix(st.Mtim.Unix()), err
-}
-
-// canGoOn says what is wrong with going on with a parcel.
-func canGoOn(p *handover.Parcel, cfg *proxier.Config) error {
-	with := *cfg
-	with.Inherited = p
-	return proxier.Try(with)
-}
-
-func closeParcel(p *handover.Parcel) {
-	for _, fd := range p.Files {
-		unix.Close(fd)
-	}
 }
 
 func closeFiles(files []systemd.File) {

@@ -55,7 +55,7 @@ func TestBrokenStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p, err := handover.Open(emptied.FD); err == nil {
-		closeParcel(p)
+		closeFiles([]systemd.File{{FD: p.Files[0]}})
 	}
 	emptied.FD = again
 	for _, c := range []struct {
@@ -79,8 +79,9 @@ func TestBrokenStore(t *testing.T) {
 			cfg := proxier.Config{Log: log, Capture: "auto"}
 			cfg.Service.Balancer = "round-robin"
 			s := &fdStore{log: log}
-			if p := s.find(c.files, &cfg); p != nil {
-				t.Errorf("it goes on with %d files", len(p.Files))
+			if found := s.find(c.files, &cfg); found != nil {
+				t.Error("it goes on with that")
+				found.Close()
 			}
 			if !strings.Contains(said.String(), c.says) || c.says == "" && said.Len() > 0 {
 				t.Errorf("it says %q, want %q", said.String(), c.says)

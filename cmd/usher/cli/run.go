@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"runtime"
@@ -61,18 +62,17 @@ kube-proxy, any flag on the command line wins over the file, not only
 
 func serve(cmd *cobra.Command, o *options) error {
 	stored, storeErr := systemd.Stored() // before anything else opens files
-	inherited, err := handover.Received()
+	received, err := handover.Received()
 	if err != nil {
 		return err
 	}
-	if inherited != nil && os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(-1) // for the moment in which connections wait: collectGarbage
+	if received != nil {
+		collectNothing()
 	}
 	cfg, err := o.config()
 	if err != nil {
 		return err
 	}
-	cfg.Inherited = inherited
 	if o.file.writeTo != "" {
 		return o.writeTo(o.file.writeTo, cmd.OutOrStdout())
 	}
@@ -89,6 +89,11 @@ func serve(cmd *cobra.Command, o *options) error {
 	o.tell(cfg.Log)
 	if storeErr != nil {
 		cfg.Log.Warn(storeErr)
+	}
+	if received != nil {
+		if cfg.Inherited, err = proxier.Inherit(*received, &cfg); err != nil {
+			return err
+		}
 	}
 	if handover.InTrial() {
 		return try(cmd.Context(), o, cfg)
@@ -120,7 +125,10 @@ func try(ctx context.Context, o *options, cfg proxier.Config) (err error) {
 	if cfg.Source, err = o.source.open(ctx, &cfg, true); err != nil {
 		return err
 	}
-	if err := proxier.Try(cfg); err != nil {
+	if cfg.Inherited == nil {
+		return errors.New("no state was handed over")
+	}
+	if err := cfg.Inherited.Check(); err != nil {
 		return err
 	}
 	return handover.Good()
@@ -138,6 +146,13 @@ const ballast = 8 << 20
 
 // cores are those that the runtime has found, by its CPUs or a cgroup's limit.
 var cores = runtime.GOMAXPROCS(0)
+
+// collectNothing is for the moment in which connections wait: collectGarbage ends it.
+func collectNothing() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(-1)
+	}
+}
 
 // collectGarbage has the runtime collect it as often as usher needs, until the end.
 func collectGarbage() (end func()) {
@@ -159,6 +174,7 @@ func (o *options) runProxier(ctx context.Context, cfg proxier.Config, manager *s
 	}
 	inherits, starting := cfg.Inherited != nil, ctx
 	if inherits { // it is here and nowhere else: first to serve it, then to stop
+		collectNothing()
 		starting = context.WithoutCancel(ctx)
 	}
 	p, err := proxier.New(starting, cfg)

@@ -56,7 +56,10 @@ func newRedirect(ctx context.Context, cfg *Config, source *clientSource, pollers
 		inheritance: inheritance, tables: map[Family]*iptables.Table{}, ports: map[Family]*portTable{}, applied: map[Family]*iptables.Rules{},
 		rendered: map[*listener]*rendered{},
 	}
-	found := r.findTables(cfg)
+	if cfg.tables == nil {
+		cfg.tables = findTables(inheritance())
+	}
+	found := cfg.tables()
 	for _, family := range []Family{IPv4, IPv6} {
 		table, err := found[family].table, found[family].err
 		if err == nil {
@@ -78,24 +81,22 @@ type foundTable struct {
 	err   error
 }
 
-// findTables finds those of both families at the same time: clients may wait.
-func (r *redirect) findTables(cfg *Config) map[Family]*foundTable {
-	found := map[Family]*foundTable{}
+// findTables begins to find those of both families, which takes some programs each, and
+// returns what waits for them. h, if not nil, tells of those that work.
+func findTables(h *Inheritance) (wait func() map[Family]foundTable) {
 	var finding sync.WaitGroup
-	for _, family := range []Family{IPv4, IPv6} {
-		f := &foundTable{table: cfg.tables[family]}
-		found[family] = f
-		if f.table != nil {
-			continue
-		}
+	var tables [2]foundTable
+	for i, family := range []Family{IPv4, IPv6} {
 		var options []iptables.Option
-		if r.inheritance().had(family) {
+		if h.had(family) {
 			options = append(options, iptables.Proven())
 		}
-		finding.Go(func() { f.table, f.err = iptables.New(iptables.Family(family), options...) })
+		finding.Go(func() { tables[i].table, tables[i].err = iptables.New(iptables.Family(family), options...) })
 	}
-	finding.Wait()
-	return found
+	return func() map[Family]foundTable {
+		finding.Wait()
+		return map[Family]foundTable{IPv4: tables[0], IPv6: tables[1]}
+	}
 }
 
 func (r *redirect) addFamily(ctx context.Context, family Family, table *iptables.Table, ports PortRange) (err error) {

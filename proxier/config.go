@@ -116,7 +116,7 @@ type Config struct {
 	Profiling bool
 	// Inherited is what another process has handed over, nil if none has. It serves once.
 	Inherited *Inheritance
-	tables    map[Family]*iptables.Table // that TakeOver has found to work
+	tables    func() map[Family]foundTable // begun to be found, nil: not yet
 	// Keeper has sockets wait for the process that comes after a crash of this one; nil: they
 	// end with it.
 	Keeper Keeper

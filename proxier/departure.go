@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -87,7 +88,7 @@ func (d *departure) gather(list []*connection) {
 			phase.depart()
 		}
 	}
-	d.release(relayed...)
+	inParallel(runtime.GOMAXPROCS(0), relayed, func(some []*connection) { d.release(some...) })
 }
 
 // left are those that have not come to rest.

@@ -20,7 +20,8 @@ import (
 
 // handedOver is what one process hands over to the next one: everything that is being
 // served, as plain data for encoding/gob, but for connections (handover_wire.go). Sockets are
-// named by their cookies (package handover). Fields may be added, and are then unknown to
+// named by their cookies (package handover), those of connections by their places in the
+// parcel, which saves two questions to the kernel for each. Fields may be added, and are then unknown to
 // older processes and empty from them; anything else needs another handoverFormat.
 //
 // While connections in which bytes move come to rest, nothing is to be done that can be done
@@ -39,6 +40,7 @@ type handedOver struct {
 	Kept      []uint64 // by cookie, what the Keeper has
 	Numbering observe.Numbering
 	Node      []byte // the Node object as JSON, empty if there is none
+	Places    int    // how many files are named by their places: the parcel's first ones
 	Early     uint64 // by cookie, the socket in which the early parcel waits; 0: all is here
 	Late      []carriedLate
 	Settings  []annotation.Settings // of Leaving, numbered behind those of the early parcel
@@ -54,6 +56,7 @@ type handedOver struct {
 
 // handedEarly is what stays as it is while connections come to rest.
 type handedEarly struct {
+	Places    int // as of handedOver, in the early parcel
 	Settings  []annotation.Settings
 	Listeners []carriedListener // those that serve a Port, sorted
 }
@@ -111,9 +114,9 @@ type carriedRoute struct {
 
 // carriedConnection is a connection at rest.
 type carriedConnection struct {
-	Listener int // in Listeners, and behind these in Leaving
-	Client   uint64
-	Backend  uint64       // 0: it looks for an endpoint
+	Listener int          // in Listeners, and behind these in Leaving
+	Client   int          // the file's place in the parcel, from 1 on
+	Backend  int          // likewise; 0: it looks for an endpoint
 	Relay    *relay.State // nil: nothing was relayed yet
 	Record   observe.Carried
 	Attempt  time.Duration // when that which led to the endpoint began, after the start

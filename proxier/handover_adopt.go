@@ -16,59 +16,62 @@ import (
 
 // adopt has established connections go on, those in which bytes moved first.
 func (p *Proxier) adopt(h *Inheritance) error {
-	if err := p.adoptAll(h, h.chunks); err != nil {
+	if err := p.adoptAll(h, &h.first); err != nil {
 		return err
 	}
 	h.paused = time.Since(h.Rested.Time())
+	if p.cfg.Capture == "iptables" && p.cfg.tables == nil {
+		p.cfg.tables = findTables(h) // before there are many files, which each program has to close
+	}
 	h.lost = errors.Join(h.lost, h.receive())
-	return p.adoptAll(h, h.laterOn)
+	return p.adoptAll(h, &h.others)
 }
 
-func (p *Proxier) adoptAll(h *Inheritance, chunks []chunk) error {
+func (p *Proxier) adoptAll(h *Inheritance, chunks *carriedChunks) error {
 	all := h.all()
-	for i := range chunks {
-		connections, err := h.connections(&chunks[i])
+	for i := range chunks.list {
+		connections, err := h.connections(&chunks.list[i])
 		if err != nil {
 			return err
 		}
 		var resume []func()
 		for i := range connections {
 			one := &connections[i]
-			goOn, err := p.adoptConnection(h, &all[one.Listener].Port, one)
+			goOn, err := p.adoptConnection(h, &all[one.Listener].Port, one, chunks)
 			if err != nil {
 				h.lost = errors.Join(h.lost, fmt.Errorf("connection %d: %w", one.Record.Number, err))
 			} else if goOn != nil {
 				resume = append(resume, goOn)
 			}
 		}
-		inParallel(p.cfg.Cores, resume)
+		inParallel(p.cfg.Cores, resume, func(some []func()) {
+			for _, goOn := range some {
+				goOn()
+			}
+		})
 	}
 	return nil
 }
 
-// inParallel calls all, some at a time.
-func inParallel(n int, all []func()) {
+// inParallel calls f with a part of the list each, n at a time, and returns when all have.
+func inParallel[T any](n int, list []T, f func(some []T)) {
 	var working sync.WaitGroup
-	for some := range slices.Chunk(all, max(1, (len(all)+n-1)/n)) {
-		working.Go(func() {
-			for _, f := range some {
-				f()
-			}
-		})
+	for some := range slices.Chunk(list, max(1, (len(list)+n-1)/n)) {
+		working.Go(func() { f(some) })
 	}
 	working.Wait()
 }
 
 // adoptConnection makes a connection of what was handed over, and returns what has it go on;
 // nil: that has to wait for the capture.
-func (p *Proxier) adoptConnection(h *Inheritance, port *Port, from *carriedConnection) (goOn func(), err error) {
-	fd, ok := h.files.Take(from.Client)
+func (p *Proxier) adoptConnection(h *Inheritance, port *Port, from *carriedConnection, files *carriedChunks) (goOn func(), err error) {
+	fd, ok := files.take(from.Client)
 	if !ok {
 		return nil, errors.New("its client's socket was not handed over")
 	}
 	client, backend := tcp.New(fd, p.data.pollers.For(nil)), (*tcp.Conn)(nil)
 	if from.Backend != 0 {
-		if fd, ok = h.files.Take(from.Backend); !ok {
+		if fd, ok = files.take(from.Backend); !ok {
 			client.Reset()
 			return nil, errors.New("its endpoint's socket was not handed over")
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/instant"
 	"github.com/usher-proxy/usher/proxier/limit"
+	"github.com/usher-proxy/usher/proxier/tcp"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
 
@@ -27,6 +29,8 @@ const restTime = 2 * time.Second
 // everything goes on. It belongs to the reconcile loop.
 func (p *Proxier) leave(carry func(handover.Parcel) error) error {
 	l := &handingOver{Proxier: p, packets: map[*socket]udp.SocketState{}, early: -1}
+	// A collection takes the time that connections wait for, and what is packed is little.
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	parcel, err := l.rest()
 	defer l.closeEarly()
 	if err == nil {
@@ -48,8 +52,9 @@ type handingOver struct {
 	packets   map[*socket]udp.SocketState // that were released
 
 	state    handedOver
-	files    []int
-	early    int // the socket in which the early parcel waits, -1 if there is none
+	files    []int // of the next parcel, by cookie
+	places   []int // and of connections, by place
+	early    int   // the socket in which the early parcel waits, -1 if there is none
 	settings map[*annotation.Settings]int
 	numbers  map[*listener]int
 	packed   int         // of those that rest
@@ -59,6 +64,7 @@ type handingOver struct {
 // rest stops everything, and makes a parcel of it. Who comes now waits in the kernel. Those
 // who do not wait for anything just now come to rest first, so that others do so shortly.
 func (l *handingOver) rest() (parcel handover.Parcel, err error) {
+	l.files = handover.SlowToClose()
 	busy := l.busy()
 	for _, s := range l.allSockets() {
 		s.rest()
@@ -72,10 +78,8 @@ func (l *handingOver) rest() (parcel handover.Parcel, err error) {
 		return parcel, err
 	}
 	departure.gather(slices.DeleteFunc(slices.Clone(all), func(c *connection) bool { return busy[c] }))
-	if err = l.packConnections(); err == nil {
-		err = l.post()
-	}
-	if err != nil {
+	l.packConnections()
+	if err = l.post(); err != nil {
 		return parcel, err
 	}
 
@@ -196,14 +200,15 @@ func (l *handingOver) begin() error {
 // post puts what was packed so far where the next process finds it: later, others would wait
 // for that.
 func (l *handingOver) post() error {
+	l.state.early.Places = len(l.places)
 	state, err := l.state.encodeEarly()
 	if err == nil {
-		l.early, err = handover.Post(handover.Parcel{State: state, Files: l.files})
+		l.early, err = handover.Post(handover.Parcel{State: state, Files: append(l.places, l.files...)})
 	}
 	if err != nil {
 		return err
 	}
-	l.files, l.state.chunks = nil, nil
+	l.files, l.places, l.state.chunks = nil, nil, nil
 	l.state.Early, err = l.file(l.early)
 	return err
 }
@@ -217,7 +222,8 @@ func (l *handingOver) closeEarly() {
 // pack makes a parcel of everything that rests.
 func (l *handingOver) pack() (handover.Parcel, error) {
 	l.state.Numbering = l.data.observer.Numbering()
-	err := errors.Join(l.packConnections(), l.packLate())
+	l.packConnections()
+	err := l.packLate()
 	if l.nodeObject != nil {
 		var fault error
 		l.state.Node, fault = json.Marshal(l.nodeObject)
@@ -235,8 +241,9 @@ func (l *handingOver) pack() (handover.Parcel, error) {
 	if err != nil {
 		return handover.Parcel{}, err
 	}
+	l.state.Places = len(l.places)
 	state, err := l.state.encode()
-	return handover.Parcel{State: state, Files: l.files}, err
+	return handover.Parcel{State: state, Files: append(l.places, l.files...)}, err
 }
 
 // file adds a file, and returns its cookie.
@@ -385,36 +392,36 @@ func (l *handingOver) packServers() (err error) {
 
 // packConnections adds those that have come to rest since it was called last, before the
 // others: they are read first.
-func (l *handingOver) packConnections() (err error) {
+func (l *handingOver) packConnections() {
 	if l.trial {
-		return nil
+		return
 	}
 	all := l.departure.arrivals()
 	some := make([]carriedConnection, 0, len(all)-l.packed)
 	for _, d := range all[l.packed:] {
-		one, fault := l.carryConnection(d)
-		err = errors.Join(err, fault)
-		some = append(some, one)
+		some = append(some, l.carryConnection(d))
 	}
 	l.packed = len(all)
 	if len(some) > 0 {
 		l.state.chunks = append([]chunk{{data: appendConnections(some)}}, l.state.chunks...)
 	}
-	return err
 }
 
-func (l *handingOver) carryConnection(d *departed) (one carriedConnection, err error) {
+func (l *handingOver) carryConnection(d *departed) carriedConnection {
 	c := d.connection
-	one = carriedConnection{
-		Listener: l.number(c.listener), Relay: d.state, Record: c.record.Carry(), Attempt: c.use.began,
+	one := carriedConnection{
+		Listener: l.number(c.listener), Client: l.place(d.client), Relay: d.state, Record: c.record.Carry(), Attempt: c.use.began,
 		KeepSource: c.keepSource, Hedged: c.hedged, Noted: c.noted, Settled: c.settled,
 		Admitted: c.visit != (limit.Visit{}), Wait: c.visit.Left(),
 	}
-	if one.Client, err = l.file(d.client.FD()); err == nil && d.backend != nil {
-		one.Backend, err = l.file(d.backend.FD())
+	if d.backend != nil {
+		one.Backend = l.place(d.backend)
 	}
-	if err != nil {
-		err = fmt.Errorf("connection %s: %w", c.record.ID(), err)
-	}
-	return one, err
+	return one
+}
+
+// place adds a file, and returns its place.
+func (l *handingOver) place(c *tcp.Conn) int {
+	l.places = append(l.places, c.FD())
+	return len(l.places)
 }

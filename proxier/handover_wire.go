@@ -9,8 +9,8 @@ import (
 
 func (c *carriedConnection) append(w *wire.Writer) {
 	w.Uint(1, uint64(c.Listener))
-	w.Uint(2, c.Client)
-	w.Uint(3, c.Backend)
+	w.Uint(2, uint64(c.Client))
+	w.Uint(3, uint64(c.Backend))
 	if c.Relay != nil {
 		w.Message(4, c.Relay.Append)
 	}
@@ -30,9 +30,9 @@ func (c *carriedConnection) read(r *wire.Reader) error {
 		case 1:
 			c.Listener = int(r.Uint())
 		case 2:
-			c.Client = r.Uint()
+			c.Client = int(r.Uint())
 		case 3:
-			c.Backend = r.Uint()
+			c.Backend = int(r.Uint())
 		case 4:
 			c.Relay = &relay.State{}
 			r.Message(c.Relay.Read)

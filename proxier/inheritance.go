@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/balancer"
@@ -24,8 +25,9 @@ import (
 type Inheritance struct {
 	*handedOver
 	files     *handover.Files
-	opened    *handover.Opened // the early parcel, nil once its files are among files
-	laterOn   []chunk          // its connections
+	first     carriedChunks    // connections that rested last
+	others    carriedChunks    // those of the early parcel
+	opened    *handover.Opened // which is nil once its files are here
 	ports     []*Port          // of the listeners that serve
 	byKey     map[Key]*carriedListener
 	listeners map[Key]*listener // with connections, not taken over yet
@@ -35,6 +37,42 @@ type Inheritance struct {
 	resumed   int
 	paused    time.Duration // of those in which bytes moved
 	lost      error
+}
+
+// carriedChunks are the connections of a parcel, with their files by place.
+type carriedChunks struct {
+	list  []chunk
+	files []int // -1: it was taken
+}
+
+// take returns a file, which is the caller's from then on. It is there once.
+func (c *carriedChunks) take(place int) (fd int, ok bool) {
+	if place < 1 || place > len(c.files) || c.files[place-1] < 0 {
+		return -1, false
+	}
+	fd, c.files[place-1] = c.files[place-1], -1
+	return fd, true
+}
+
+func (c *carriedChunks) close() {
+	for _, fd := range c.files {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	c.files = nil
+}
+
+// own takes a parcel's files over, of which the first ones have places.
+func (h *Inheritance) own(files []int, c *carriedChunks, places int) error {
+	places = max(places, 0)
+	if places > len(files) {
+		h.files.Add(files)
+		return fmt.Errorf("%d files of connections were not handed over", places-len(files))
+	}
+	c.files = files[:places]
+	h.files.Add(files[places:])
+	return nil
 }
 
 // heirloom names a socket: whose it is, and its address.
@@ -54,7 +92,7 @@ type inherited struct {
 // then on: with an error they are closed, otherwise New takes them, or Close.
 func Inherit(parcel handover.Parcel, cfg *Config) (h *Inheritance, err error) {
 	h = &Inheritance{
-		files: handover.NewFiles(parcel.Files), byKey: map[Key]*carriedListener{}, listeners: map[Key]*listener{},
+		files: handover.NewFiles(nil), byKey: map[Key]*carriedListener{}, listeners: map[Key]*listener{},
 		sockets: map[heirloom]inherited{}, picks: map[*listener][]*latePick{},
 	}
 	defer func() {
@@ -63,10 +101,11 @@ func Inherit(parcel handover.Parcel, cfg *Config) (h *Inheritance, err error) {
 			h = nil
 		}
 	}()
-	if err = cfg.checkPolicies(); err != nil {
-		return h, err
+	places := 0
+	if h.handedOver, err = readHandedOver(parcel.State); err == nil {
+		places, h.first.list = h.Places, h.chunks
 	}
-	if h.handedOver, err = readHandedOver(parcel.State); err != nil {
+	if err = errors.Join(err, h.own(parcel.Files, &h.first, places), cfg.checkPolicies()); err != nil {
 		return h, err
 	}
 	if h.Early != 0 {
@@ -90,10 +129,9 @@ func (h *Inheritance) openEarly() (err error) {
 	if h.opened, err = handover.OpenState(socket); err != nil {
 		return err
 	}
-	last := h.chunks
 	h.chunks = nil
 	early, err := h.read(h.opened.State)
-	h.chunks, h.laterOn = last, h.chunks
+	h.others.list = h.chunks
 	if err != nil {
 		return err
 	}
@@ -128,7 +166,7 @@ func (h *Inheritance) receive() error {
 	files, err := h.opened.Files()
 	h.opened = nil
 	if err == nil {
-		h.files.Add(files)
+		err = h.own(files, &h.others, h.early.Places)
 	}
 	return err
 }
@@ -139,7 +177,7 @@ func (h *Inheritance) Check() error {
 	if err := h.receive(); err != nil {
 		return err
 	}
-	for _, list := range [][]chunk{h.chunks, h.laterOn} {
+	for _, list := range [][]chunk{h.first.list, h.others.list} {
 		for i := range list {
 			if _, err := h.connections(&list[i]); err != nil {
 				return err
@@ -157,6 +195,8 @@ func (h *Inheritance) Close() {
 	if h.opened != nil {
 		h.opened.Close()
 	}
+	h.first.close()
+	h.others.close()
 	h.files.Close()
 }
 

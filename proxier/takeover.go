@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/usher-proxy/usher/iptables"
 	"github.com/usher-proxy/usher/proxier/admin"
 	"github.com/usher-proxy/usher/proxier/handover"
 )
@@ -138,50 +137,32 @@ func (cfg *Config) take(ctx context.Context) (*Inheritance, error) {
 	return h, nil
 }
 
-// prove finds out whether this process can do what the capture of the old one needs. Programs
-// that wait for others may take longer than there is time.
+// prove finds out whether this process can do what the capture of the old one needs, which is
+// nothing with bind: its sockets and routes are there. Programs that wait for others may take
+// longer than there is time.
 func (cfg *Config) prove(ctx context.Context, old *admin.Status) error {
-	if err := cfg.checkPolicies(); err != nil {
+	if err := cfg.checkPolicies(); err != nil || old.Capture == "bind" {
 		return err
 	}
-	type found struct {
-		tables map[Family]*iptables.Table
-		err    error
+	if old.Capture != "iptables" {
+		return fmt.Errorf("this is no usher that can be taken over from: its capture is %q", old.Capture)
 	}
-	proved := make(chan found, 1)
-	go func() {
-		tables, err := cfg.tablesFor(old)
-		proved <- found{tables, err}
-	}()
+	if err := checkMark(cfg.Mark); err != nil {
+		return err
+	}
+	wait := findTables(nil)
+	cfg.tables = wait
+	all := make(chan map[Family]foundTable, 1)
+	go func() { all <- wait() }()
 	select {
-	case f := <-proved:
-		cfg.tables = f.tables
-		return f.err
+	case found := <-all:
+		for family, f := range found {
+			if f.err != nil && slices.Contains(old.Families, family.String()) {
+				return f.err
+			}
+		}
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("it takes too long to find out whether capture=%s can be used: %w", old.Capture, ctx.Err())
 	}
-}
-
-// tablesFor are those of iptables with which to go on, none with bind, whose sockets and routes
-// are there.
-func (cfg *Config) tablesFor(old *admin.Status) (map[Family]*iptables.Table, error) {
-	switch old.Capture {
-	case "iptables":
-		if err := checkMark(cfg.Mark); err != nil {
-			return nil, err
-		}
-		tables := map[Family]*iptables.Table{}
-		for _, family := range []Family{IPv4, IPv6} {
-			table, err := iptables.New(iptables.Family(family))
-			if err == nil {
-				tables[family] = table
-			} else if slices.Contains(old.Families, family.String()) {
-				return nil, err
-			}
-		}
-		return tables, nil
-	case "bind":
-		return nil, nil
-	}
-	return nil, fmt.Errorf("this is no usher that can be taken over from: its capture is %q", old.Capture)
 }

@@ -58,7 +58,8 @@
 //     limit back, but children that it starts from then on have that too.
 //   - Capabilities are computed anew (capabilities(7)): root gets those of the bounding set,
 //     another user the ambient ones only.
-//   - Files are closed as FD_CLOEXEC says, so that epoll instances, timers and flock(2) end.
+//   - Files are closed as FD_CLOEXEC says, so that epoll instances, timers and flock(2) end;
+//     what is slow to close (SlowToClose) is better among the Parcel's files.
 //     A crash before the program has the files loses them, unless somebody else has them
 //     too, such as systemd's fd store.
 //
@@ -82,5 +83,5 @@
 // files), socket.go is the way they all go.
 // exec.go and received.go are the two sides of Exec, with hangup.go for SIGHUP; try.go and
 // intrial.go those of Try, with lastwords.go for stderr. takeover.go has Give and Take. program.go says what is wrong with
-// a program, files.go is for what has arrived.
+// a program, files.go is for what has arrived. slow.go finds files that an Exec would wait for.
 package handover

@@ -25,8 +25,8 @@ type Files struct {
 	byCookie map[uint64]int
 }
 
-// NewFiles takes files over. What is no socket is closed at once, and so is what is a
-// socket for the second time.
+// NewFiles takes files over. What is no socket is closed, beside what else goes on as that may
+// take a while (SlowToClose), and so is what is a socket for the second time.
 func NewFiles(fds []int) *Files {
 	f := &Files{byCookie: make(map[uint64]int, len(fds))}
 	f.Add(fds)
@@ -38,13 +38,16 @@ func (f *Files) Add(fds []int) {
 	cookies := cookiesOf(fds)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var unwanted []int
 	for i, fd := range fds {
-		_, twice := f.byCookie[cookies[i]]
-		if cookies[i] == 0 || twice {
-			unix.Close(fd)
-			continue
+		if _, twice := f.byCookie[cookies[i]]; cookies[i] == 0 || twice {
+			unwanted = append(unwanted, fd)
+		} else {
+			f.byCookie[cookies[i]] = fd
 		}
-		f.byCookie[cookies[i]] = fd
+	}
+	if len(unwanted) > 0 {
+		go closeAll(unwanted)
 	}
 }
 

@@ -2,9 +2,12 @@ package handover
 
 import (
 	"os"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,8 +63,19 @@ func TestFiles(t *testing.T) {
 		t.Error("there is a cookie 0")
 	}
 	f.Close()
-	if now := len(openFiles()); f.Len() != 0 || now != before+len(fds) {
-		t.Errorf("%d files are left, open are %d of %d", f.Len(), now, before+len(fds))
+	if f.Len() != 0 {
+		t.Errorf("%d files are left", f.Len())
+	}
+	eventually(t, "all else is closed", func() bool { return len(openFiles()) == before+len(fds) })
+}
+
+// eventually waits until something is so that happens beside.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for until := time.Now().Add(5 * time.Second); !is(); runtime.Gosched() {
+		if time.Now().After(until) {
+			t.Fatalf("not so: %s", what)
+		}
 	}
 }
 
@@ -73,4 +87,23 @@ func TestCookieOfWhatIsNoSocket(t *testing.T) {
 	defer null.Close()
 	_, err = Cookie(int(null.Fd()))
 	wantError(t, err, "SO_COOKIE of file", "on non-socket")
+}
+
+// Instances of inotify are slow to close, so the next process does it.
+func TestSlowToClose(t *testing.T) {
+	before := SlowToClose()
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := append(sockets(t, 2), fd)
+	if got := SlowToClose(); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(append(before, fd)))) {
+		t.Errorf("%v are slow to close, before %v, and now %d", got, before, fd)
+	}
+	f := NewFiles(files)
+	defer f.Close()
+	if f.Len() != 2 {
+		t.Errorf("%d sockets are there", f.Len())
+	}
+	eventually(t, "it is closed", func() bool { return len(SlowToClose()) == len(before) })
 }

@@ -77,6 +77,15 @@ func (p *Proxier) adoptConnection(h *Inheritance, port *Port, from *carriedConne
 		}
 		backend = tcp.New(fd, client.Poller())
 	}
+	if from.Relay != nil {
+		if err = files.takePipes(from.Relay); err != nil {
+			client.Reset()
+			if backend != nil {
+				backend.Reset()
+			}
+			return nil, err
+		}
+	}
 	l := h.listeners[port.Key]
 	if l == nil {
 		l = newListener(p.data, port.Key, p.sharedPort(port))

@@ -15,7 +15,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/instant"
 	"github.com/usher-proxy/usher/proxier/limit"
-	"github.com/usher-proxy/usher/proxier/tcp"
+	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/udp"
 )
 
@@ -153,6 +153,10 @@ func (l *handingOver) letGo() {
 		d.client.Close()
 		if d.backend != nil {
 			d.backend.Close()
+		}
+		if d.state != nil {
+			d.state.PipeToBackend.Close()
+			d.state.PipeToClient.Close()
 		}
 	}
 	for _, s := range l.allSockets() {
@@ -410,18 +414,32 @@ func (l *handingOver) packConnections() {
 func (l *handingOver) carryConnection(d *departed) carriedConnection {
 	c := d.connection
 	one := carriedConnection{
-		Listener: l.number(c.listener), Client: l.place(d.client), Relay: d.state, Record: c.record.Carry(), Attempt: c.use.began,
+		Listener: l.number(c.listener), Client: l.place(d.client.FD()), Relay: l.placePipes(d.state), Record: c.record.Carry(), Attempt: c.use.began,
 		KeepSource: c.keepSource, Hedged: c.hedged, Noted: c.noted, Settled: c.settled,
 		Admitted: c.visit != (limit.Visit{}), Wait: c.visit.Left(),
 	}
 	if d.backend != nil {
-		one.Backend = l.place(d.backend)
+		one.Backend = l.place(d.backend.FD())
 	}
 	return one
 }
 
 // place adds a file, and returns its place.
-func (l *handingOver) place(c *tcp.Conn) int {
-	l.places = append(l.places, c.FD())
+func (l *handingOver) place(fd int) int {
+	l.places = append(l.places, fd)
 	return len(l.places)
+}
+
+// placePipes is a state with places instead of files, which it may go on with here.
+func (l *handingOver) placePipes(s *relay.State) *relay.State {
+	if s == nil || s.PipeToBackend == nil && s.PipeToClient == nil {
+		return s
+	}
+	placed := *s
+	for _, p := range []**relay.Pipe{&placed.PipeToBackend, &placed.PipeToClient} {
+		if *p != nil {
+			*p = &relay.Pipe{R: l.place((*p).R), W: l.place((*p).W), Bytes: (*p).Bytes}
+		}
+	}
+	return &placed
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/outlier"
+	"github.com/usher-proxy/usher/proxier/relay"
 )
 
 // Inheritance is what another process has handed over, for Config.Inherited. A Proxier goes on
@@ -52,6 +53,21 @@ func (c *carriedChunks) take(place int) (fd int, ok bool) {
 	}
 	fd, c.files[place-1] = c.files[place-1], -1
 	return fd, true
+}
+
+// takePipes puts files in the place of their places.
+func (c *carriedChunks) takePipes(s *relay.State) error {
+	for _, p := range []*relay.Pipe{s.PipeToBackend, s.PipeToClient} {
+		if p == nil {
+			continue
+		}
+		var ok, too bool
+		p.R, ok = c.take(p.R)
+		if p.W, too = c.take(p.W); !ok || !too {
+			return errors.New("what is in a pipe was not handed over")
+		}
+	}
+	return nil
 }
 
 func (c *carriedChunks) close() {

@@ -64,14 +64,14 @@
 //
 // A connection can go on with another relay, also in another process. Release stops both
 // flows, closes nothing, and says what the sockets do not know: what was read and is yet to
-// be written, which FIN was passed on, what is held for a replay. Resume goes on exactly
+// be written (a pipe goes along as it is), which FIN was passed on, what is held for a replay. Resume goes on exactly
 // there:
 //
 //	client, backend, state, err := r.Release()
 //	if err != nil {
 //		return err // it ends, which its owner hears, or waits for another backend
 //	}
-//	// The files of both, and state as JSON, may go to another process from here.
+//	// Its files and state, as JSON, may go to another process from here.
 //	r, err = relay.Resume(client, backend, state, settings, owner)
 //	if err == nil {
 //		r.Start()

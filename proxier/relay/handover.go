@@ -3,8 +3,6 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"syscall"
 	"time"
 
@@ -15,15 +13,18 @@ import (
 )
 
 // State is what a relay knows that its two sockets do not. It is plain data, for
-// encoding/json as well. Times lose what Go's monotonic clock adds to them.
+// encoding/json as well, but for the files of its pipes. Times lose what Go's monotonic clock
+// adds to them.
 type State struct {
 	Started         time.Time // when the first relay did
 	Began           time.Time // when the relay began with this backend; zero: it is to begin
 	Hold            bool      // no backend has answered yet, and Held is complete
 	In, Out         int64     // bytes written so far, to the backend and to the client
 	Client, Backend Side      // Close and Sent are CloseNone or CloseFIN, but for what Reason tells
-	// ToBackend and ToClient were read and are yet to be written: up to 1 MiB each.
-	ToBackend, ToClient []byte
+	// ToBackend and ToClient were read and are yet to be written: up to 32 KiB each. There is
+	// a pipe instead of them if there was more.
+	ToBackend, ToClient         []byte
+	PipeToBackend, PipeToClient *Pipe
 	// Held is all that the client has sent, with Hold. The first In bytes of it
 	// were written.
 	Held []byte
@@ -31,6 +32,21 @@ type State struct {
 	// to arrive at the other one. Errno is what the kernel said.
 	Reason observe.Reason
 	Errno  syscall.Errno
+}
+
+// Pipe is a pipe(7) with bytes that were read and are yet to be written. Whoever has the State
+// owns its files; Resume takes them over.
+type Pipe struct {
+	R, W  int // files to read from it, and to write to it
+	Bytes int // in it
+}
+
+// Close closes the files, for a State that nobody goes on with. p may be nil.
+func (p *Pipe) Close() {
+	if p != nil {
+		unix.Close(p.R)
+		unix.Close(p.W)
+	}
 }
 
 var (
@@ -66,18 +82,8 @@ func (r *Relay) collect(parted <-chan struct{}) (client, backend *tcp.Conn, s St
 		r.mu.Unlock()
 		return nil, nil, State{}, ErrEnding
 	}
-	s, err = r.state()
-	if err != nil { // a pipe of our own has failed, never seen
-		r.leaving, r.isOver = false, false
-		if r.reason == "" {
-			r.blame(&r.client, err)
-		}
-		r.mu.Unlock()
-		r.end()
-		return nil, nil, State{}, err
-	}
 	defer r.mu.Unlock()
-	return r.client.conn, r.backend.conn, s, nil
+	return r.client.conn, r.backend.conn, r.state(), nil
 }
 
 // part has both flows stop. The channel is closed when they have, or when an Abort comes.
@@ -134,11 +140,11 @@ func (r *Relay) goesOn() bool {
 func (r *Relay) passedFIN(f *flow) bool { return f.dst.sent == observe.CloseFIN }
 
 // state needs r.mu, and that both flows have ended. Nothing is kept here.
-func (r *Relay) state() (s State, err error) {
+func (r *Relay) state() State {
 	if r.reason != "" {
 		r.letGo()
 	}
-	s = State{
+	s := State{
 		Started: r.born.time(), Began: r.begun.time(), Hold: r.hold != nil, Reason: r.reason, Errno: errnoOf(r.errno),
 		Client: r.client.result(), Backend: r.backend.result(),
 	}
@@ -148,10 +154,9 @@ func (r *Relay) state() (s State, err error) {
 		r.hold.free()
 		r.hold = nil
 	}
-	if s.ToBackend, err = r.up.takeLeft(); err == nil {
-		s.ToClient, err = r.down.takeLeft()
-	}
-	return s, err
+	s.ToBackend, s.PipeToBackend = r.up.takeLeft()
+	s.ToClient, s.PipeToClient = r.down.takeLeft()
+	return s
 }
 
 // errnoOf is the kernel's number of an error.
@@ -163,15 +168,16 @@ func errnoOf(err error) (n syscall.Errno) {
 }
 
 // takeLeft takes what was read and not written yet.
-func (f *flow) takeLeft() (data []byte, err error) {
-	if f.left == nil {
+func (f *flow) takeLeft() (data []byte, in *Pipe) {
+	left := f.left
+	f.left = nil
+	switch {
+	case left == nil:
 		return nil, nil
+	case left.pipe == nil:
+		return left.rest, nil
 	}
-	defer f.drop()
-	if f.left.pipe == nil {
-		return f.left.rest, nil
-	}
-	return f.left.pipe.empty()
+	return nil, left.pipe.release()
 }
 
 // waiting is how much was read and not written yet.
@@ -193,25 +199,6 @@ func (f *flow) drop() {
 	f.left = nil
 }
 
-// empty reads what is in a pipe.
-func (p *pipe) empty() ([]byte, error) {
-	data := make([]byte, p.n)
-	for p.n > 0 {
-		n, err := unix.Read(p.r, data[len(data)-p.n:])
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == nil && n == 0:
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return nil, os.NewSyscallError("read", err)
-		}
-		p.n -= n
-	}
-	return data, nil
-}
-
 // Resume prepares a relay that goes on where Release has ended another one, with the same
 // connections, or ReleaseClient, with the same client and a new backend. It owns both from
 // Start on. What the owner of that one was told, this one
@@ -229,8 +216,8 @@ func Resume(client, backend *tcp.Conn, s State, settings Settings, owner Owner) 
 	if s.Reason != "" {
 		r.reason, r.errno = s.Reason, s.Errno
 	}
-	r.up.recall(s.In, s.ToBackend)
-	r.down.recall(s.Out, s.ToClient)
+	r.up.recall(s.In, s.ToBackend, s.PipeToBackend)
+	r.down.recall(s.Out, s.ToClient, s.PipeToClient)
 	if r.hold != nil {
 		r.hold.recall(s.Held, int(s.In))
 	}
@@ -249,21 +236,36 @@ func (s *State) check() error {
 		}
 	}
 	atBackend, atClient := s.Backend.Sent == observe.CloseFIN, s.Client.Sent == observe.CloseFIN
+	toBackend, errBackend := left(s.ToBackend, s.PipeToBackend)
+	toClient, errClient := left(s.ToClient, s.PipeToClient)
 	switch {
+	case errBackend != nil || errClient != nil:
+		return errors.Join(errBackend, errClient)
 	case (s.Reason == "") != (s.Errno == 0), s.Reason == "" && failed > 0, failed > 1, s.Reason != "" && s.Hold:
 		return fmt.Errorf("%d sides have failed by %q (%v)", failed, s.Reason, s.Errno)
 	case atBackend && atClient && s.Reason == "":
 		return errors.New("both sides have ended")
-	case atBackend && len(s.ToBackend) > 0, atClient && len(s.ToClient) > 0:
+	case atBackend && toBackend > 0, atClient && toClient > 0:
 		return errors.New("there is something to write after a FIN")
 	case s.In < 0 || s.Out < 0:
 		return fmt.Errorf("%d and %d bytes were moved", s.In, s.Out)
-	case s.Hold && (len(s.Held) > HoldLimit || s.In > int64(len(s.Held)) || len(s.ToBackend)+len(s.ToClient) > 0):
-		return fmt.Errorf("%d bytes are held, %d of them were sent, %d and %d wait", len(s.Held), s.In, len(s.ToBackend), len(s.ToClient))
+	case s.Hold && (len(s.Held) > HoldLimit || s.In > int64(len(s.Held)) || toBackend+toClient > 0):
+		return fmt.Errorf("%d bytes are held, %d of them were sent, %d and %d wait", len(s.Held), s.In, toBackend, toClient)
 	case !s.Hold && len(s.Held) > 0:
 		return fmt.Errorf("%d bytes are held for no replay", len(s.Held))
 	}
 	return nil
+}
+
+// left is how much is yet to be written.
+func left(data []byte, in *Pipe) (int, error) {
+	switch {
+	case in == nil:
+		return len(data), nil
+	case len(data) > 0, in.Bytes <= 0, in.R < 0, in.W < 0:
+		return 0, fmt.Errorf("%d bytes wait, and %d in a pipe (files %d and %d)", len(data), in.Bytes, in.R, in.W)
+	}
+	return in.Bytes, nil
 }
 
 func (s *side) recall(was Side) {
@@ -271,10 +273,13 @@ func (s *side) recall(was Side) {
 }
 
 // recall is called when both sides know what they were.
-func (f *flow) recall(moved int64, left []byte) {
+func (f *flow) recall(moved int64, left []byte, in *Pipe) {
 	f.moved.Store(moved)
 	f.begun = f.src.first != 0
-	if len(left) > 0 {
+	switch {
+	case in != nil:
+		f.left = &leftover{pipe: adoptPipe(in)}
+	case len(left) > 0:
 		f.left = &leftover{rest: left}
 	}
 	switch {

@@ -192,8 +192,11 @@ func handsOverWhatIsStuck(t *testing.T, inPipe bool) {
 		t.Fatalf("what is stuck is elsewhere: %+v", left)
 	}
 	for range 3 {
-		if state := s.handOver(); len(state.ToBackend) == 0 || len(state.ToClient) == 0 {
-			t.Fatal("nothing was read that is yet to be written")
+		state := s.handOver()
+		up, _ := left(state.ToBackend, state.PipeToBackend)
+		down, _ := left(state.ToClient, state.PipeToClient)
+		if up == 0 || down == 0 || (state.PipeToClient != nil) != inPipe {
+			t.Fatalf("%d and %d bytes were read that are yet to be written, in a pipe: %v", up, down, state.PipeToClient)
 		}
 	}
 	if !bytes.Equal(s.get(s.backend, len(up)), up) || !bytes.Equal(s.get(s.client, len(down)), down) {
@@ -425,7 +428,7 @@ func TestReleaseAll(t *testing.T) {
 			t.Errorf("relay %d: %+v, want %v", i, r, want)
 		}
 	}
-	if len(all[1].State.ToBackend) == 0 {
+	if n, _ := left(all[1].State.ToBackend, all[1].State.PipeToBackend); n == 0 {
 		t.Error("nothing was stuck")
 	}
 	for i, s := range scenes[:2] {
@@ -666,6 +669,10 @@ func TestStatesThatNoRelayIsIn(t *testing.T) {
 		"after a FIN":          {Backend: fin, ToBackend: []byte("x")},
 		"after the other FIN":  {Client: fin, ToClient: []byte("x")},
 		"a reset":              {Client: rst},
+		"a pipe and more":      {ToClient: []byte("x"), PipeToClient: &Pipe{R: 100, W: 101, Bytes: 1}},
+		"an empty pipe":        {PipeToBackend: &Pipe{R: 100, W: 101}},
+		"a pipe of one end":    {PipeToBackend: &Pipe{R: 100, W: -1, Bytes: 1}},
+		"a pipe after a FIN":   {Backend: fin, PipeToBackend: &Pipe{R: 100, W: 101, Bytes: 1}},
 		"a failure by nobody":  {Reason: observe.ClientReset},
 		"two that failed":      {Reason: observe.ClientReset, Errno: syscall.ECONNRESET, Client: rst, Backend: rst},
 		"failed and held":      {Reason: observe.ClientReset, Errno: syscall.ECONNRESET, Client: rst, Hold: true},
@@ -690,7 +697,7 @@ func TestAStateSurvivesJSON(t *testing.T) {
 		Client:    Side{First: at, Close: observe.CloseFIN, At: at},
 		Backend:   Side{Sent: observe.CloseFIN},
 		ToBackend: []byte{0, 255}, ToClient: []byte("x"), Held: []byte("y"),
-		Reason: observe.BackendGone, Errno: syscall.ETIMEDOUT,
+		Reason: observe.BackendGone, Errno: syscall.ETIMEDOUT, PipeToBackend: &Pipe{R: 1, W: 2, Bytes: 3}, PipeToClient: &Pipe{R: 4, W: 5, Bytes: 6},
 	}
 	written, err := json.Marshal(s)
 	if err != nil {
@@ -703,7 +710,7 @@ func TestAStateSurvivesJSON(t *testing.T) {
 	if again, _ := json.Marshal(read); !bytes.Equal(again, written) {
 		t.Errorf("%s became %s", written, again)
 	}
-	if s := reflect.ValueOf(s); s.NumField() != 12 {
+	if s := reflect.ValueOf(s); s.NumField() != 14 {
 		t.Error("there is another field: does it survive?")
 	}
 }

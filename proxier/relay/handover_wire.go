@@ -22,6 +22,12 @@ func (s *State) Append(w *wire.Writer) {
 	w.Bytes(10, s.Held)
 	w.String(11, string(s.Reason))
 	w.Uint(12, uint64(s.Errno))
+	if s.PipeToBackend != nil {
+		w.Message(13, s.PipeToBackend.append)
+	}
+	if s.PipeToClient != nil {
+		w.Message(14, s.PipeToClient.append)
+	}
 }
 
 // Read reads what Append has written.
@@ -52,6 +58,12 @@ func (s *State) Read(r *wire.Reader) error {
 			s.Reason = observe.Reason(r.String())
 		case 12:
 			s.Errno = syscall.Errno(r.Uint())
+		case 13:
+			s.PipeToBackend = &Pipe{}
+			r.Message(s.PipeToBackend.read)
+		case 14:
+			s.PipeToClient = &Pipe{}
+			r.Message(s.PipeToClient.read)
 		}
 	}
 	return r.Err
@@ -75,6 +87,26 @@ func (s *Side) read(r *wire.Reader) error {
 			s.At = r.Time()
 		case 4:
 			s.Sent = observe.Close(r.Uint())
+		}
+	}
+	return r.Err
+}
+
+func (p *Pipe) append(w *wire.Writer) {
+	w.Uint(1, uint64(p.R))
+	w.Uint(2, uint64(p.W))
+	w.Uint(3, uint64(p.Bytes))
+}
+
+func (p *Pipe) read(r *wire.Reader) error {
+	for r.Next() {
+		switch r.Field {
+		case 1:
+			p.R = int(r.Uint())
+		case 2:
+			p.W = int(r.Uint())
+		case 3:
+			p.Bytes = int(r.Uint())
 		}
 	}
 	return r.Err

@@ -25,6 +25,12 @@ func TestStatesAreCarried(t *testing.T) {
 		}
 		return make([]byte, 1+d.IntN(1<<20))
 	}
+	pipe := func() *Pipe {
+		if d.IntN(2) == 0 {
+			return nil
+		}
+		return &Pipe{R: d.IntN(1000), W: d.IntN(1000), Bytes: d.IntN(1 << 20)}
+	}
 	side := func() Side {
 		return Side{First: at(), At: at(), Close: observe.Close(d.IntN(2)), Sent: observe.Close(d.IntN(2))}
 	}
@@ -33,6 +39,7 @@ func TestStatesAreCarried(t *testing.T) {
 			Started: at(), Began: at(), Hold: d.IntN(2) == 0, In: d.Int64() >> d.IntN(63), Out: d.Int64() >> d.IntN(63),
 			Client: side(), Backend: side(), ToBackend: data(), ToClient: data(), Held: data(),
 			Reason: []observe.Reason{"", observe.ClientReset}[d.IntN(2)], Errno: syscall.Errno(d.IntN(130)),
+			PipeToBackend: pipe(), PipeToClient: pipe(),
 		}
 		var w wire.Writer
 		var got State

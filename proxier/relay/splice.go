@@ -146,6 +146,23 @@ func FreePipes() {
 	pipes.free = nil
 }
 
+// release leaves a pipe to whoever gets a State. It does not count here any more.
+func (p *pipe) release() *Pipe {
+	pipes.mu.Lock()
+	defer pipes.mu.Unlock()
+	pipes.used--
+	return &Pipe{R: p.r, W: p.w, Bytes: p.n}
+}
+
+// adoptPipe counts also if there are as many as there may be: it has to be emptied.
+func adoptPipe(p *Pipe) *pipe {
+	size, _ := unix.FcntlInt(uintptr(p.R), unix.F_GETPIPE_SZ, 0)
+	pipes.mu.Lock()
+	defer pipes.mu.Unlock()
+	pipes.used++
+	return &pipe{r: p.R, w: p.W, size: size, n: p.Bytes}
+}
+
 // put gives a pipe back. One that is not empty is of no use to others.
 func (p *pipe) put() {
 	pipes.mu.Lock()

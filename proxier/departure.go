@@ -58,7 +58,10 @@ func (d *departure) wait(ctx context.Context) error {
 		case <-again.C:
 			d.gather(d.left())
 		case <-ctx.Done():
-			return fmt.Errorf("%d connections have not come to rest", len(d.left()))
+			if n := len(d.left()); n > 0 {
+				return fmt.Errorf("%d connections have not come to rest", n)
+			}
+			return nil
 		}
 	}
 }

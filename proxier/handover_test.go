@@ -356,3 +356,15 @@ func portEcho(t *testing.T) netip.AddrPort {
 	t.Cleanup(func() { c.Close(); <-done })
 	return netip.MustParseAddrPort(c.LocalAddr().String())
 }
+
+// Who has come to rest just when the time is over is not late.
+func TestDepartureAtTheLastMoment(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		d, _ := newConnections(1, func() int { return 0 }).depart()
+		if err := d.wait(over); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

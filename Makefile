@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/usher-proxy/usher/cmd/usher/cli.version=$(VERSION)
 
-.PHONY: build demo dist dist-check test test-cluster test-systemd test-packages conformance bench bench-tcp bench-udp bench-endpoints bench-scale bench-seen bench-upgrade lint clean
+.PHONY: build demo dist dist-check test test-cluster test-systemd test-packages conformance bench bench-tcp bench-udp bench-endpoints bench-scale bench-seen bench-upgrade upgrades lint clean
 
 build: ## bin/usher, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/usher ./cmd/usher
@@ -73,6 +73,15 @@ bench-upgrade: ## ten upgrades in place with 1,000 Services and 5,000 connection
 	test/install-packages.sh
 	test/bench/install-packages.sh
 	PATH=$$PATH:/usr/sbin:/sbin go test -run '^$$' -bench Upgrade -timeout=30m ./test/handover -results=../bench/results
+
+upgrades: ## ten upgrades in a row under load by each carrier: in place, to another process, through systemd; and SIGKILL (2 minutes, root)
+	test/install-packages.sh
+	test/bench/install-packages.sh
+	test/systemd/install-packages.sh
+	rm -f test/bench/results/carriers.txt
+	PATH=$$PATH:/usr/sbin:/sbin go test -count=1 -p=1 -run 'UnderLoad$$' -timeout=30m ./test/handover ./test/takeover ./test/systemd \
+		-upgrades=10 -dnsperf -results=../bench/results
+	cat test/bench/results/carriers.txt
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -10,13 +10,14 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/usher-proxy/usher/test/load"
 	"github.com/usher-proxy/usher/test/netns"
 )
 
 // A peer is another proxy, which can read its configuration anew.
 type peer struct {
 	name  string
-	start func(*site, []*service) (process *netns.Cmd, reload func() error)
+	start func(*site, []*load.Service) (process *netns.Cmd, reload func() error)
 }
 
 var peers = []peer{{"haproxy", startHAProxy}, {"nginx", startNginx}}
@@ -37,7 +38,7 @@ defaults
 	timeout server 1h
 `
 
-func startHAProxy(s *site, services []*service) (*netns.Cmd, func() error) {
+func startHAProxy(s *site, services []*load.Service) (*netns.Cmd, func() error) {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	var text strings.Builder
@@ -78,7 +79,7 @@ events { worker_connections 18000; multi_accept on; }
 stream {
 `
 
-func startNginx(s *site, services []*service) (*netns.Cmd, func() error) {
+func startNginx(s *site, services []*load.Service) (*netns.Cmd, func() error) {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	var text strings.Builder
@@ -95,16 +96,19 @@ func startNginx(s *site, services []*service) (*netns.Cmd, func() error) {
 	return c, func() error { return c.Process.Signal(syscall.SIGHUP) }
 }
 
+// firstIdle is the number of the first Service that nobody asks for.
+const firstIdle = 100
+
 // redirect leads who asks for a Service to the n-th port of a proxy, which it returns.
-func (s *site) redirect(n int, to *service) int {
+func (s *site) redirect(n int, to *load.Service) int {
 	s.t.Helper()
 	port := 11000 + n
-	if to.idle {
+	if to.N >= firstIdle {
 		return port // nobody asks
 	}
 	for _, chain := range []string{"PREROUTING", "OUTPUT"} {
 		for six, program := range map[bool]string{false: "iptables", true: "ip6tables"} {
-			s.Run(program, "-t", "nat", "-A", chain, "-d", to.addr(six).Addr().String(), "-p", "tcp", "--dport", fmt.Sprint(servicePort), "-j", "REDIRECT", "--to-ports", fmt.Sprint(port))
+			s.Run(program, "-t", "nat", "-A", chain, "-d", to.Addr(six).Addr().String(), "-p", "tcp", "--dport", fmt.Sprint(load.ServicePort), "-j", "REDIRECT", "--to-ports", fmt.Sprint(port))
 		}
 	}
 	return port

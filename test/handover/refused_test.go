@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-proxy/usher/test/load"
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
 )
@@ -34,25 +35,6 @@ func installText(t *testing.T, text, path string, mode os.FileMode) {
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// smallLoad is some of everything that lasts.
-func smallLoad(s *site) (*load, []*stream) {
-	v := newServices(s)
-	l := newLoad(s)
-	for _, pod := range s.pods {
-		serve(s.t, pod, v.web.Port, answer(pod))
-		serve(s.t, pod, v.database.Port, databaseServer)
-	}
-	streams := l.streams(v.bulk, 16, 6)
-	for _, client := range s.clients {
-		s.awaitAnswer(client, v.web)
-	}
-	l.begin(v.bulk, streams)
-	l.statements(v.database, 10, 200*time.Millisecond)
-	l.requests(v.web, 50, func(int, string, time.Duration) {})
-	l.datagrams(v.names, 8, 20*time.Millisecond)
-	return l, streams
 }
 
 // failures are the upgrades that usher counts as failed in their trial.
@@ -87,14 +69,14 @@ func TestRefusedUpgrades(t *testing.T) {
 	good := configText("capture: iptables")
 	installText(t, good, config, 0o644)
 	s.startBy(path, "--config="+config)
-	l, _ := smallLoad(s)
+	l := load.Begin(s.Site, load.Small)
 	script := func(text string, mode os.FileMode) func() {
 		return func() { installText(t, text, path, mode) }
 	}
 	configured := func(text string) func() {
 		return func() { installText(t, text, config, 0o644) }
 	}
-	before := s.status()
+	before := s.Status()
 	for _, c := range []struct {
 		name string
 		make func()
@@ -127,7 +109,7 @@ func TestRefusedUpgrades(t *testing.T) {
 				failures = s.failures()
 			}
 			began := time.Now()
-			_, said := s.ask(1, "upgrade")
+			_, said := s.Ask(1, "upgrade")
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("it took %v", took)
 			}
@@ -142,7 +124,7 @@ func TestRefusedUpgrades(t *testing.T) {
 			if last := lastWith(s.usher.Log(), "handover: nothing has changed"); !strings.Contains(last, `"step":"trial"`) {
 				t.Errorf("the log says of it: %s", last)
 			}
-			if now := s.status(); now.Upgrades != 0 || now.Version != before.Version {
+			if now := s.Status(); now.Upgrades != 0 || now.Version != before.Version {
 				t.Errorf("usher is %+v", now)
 			}
 			os.RemoveAll(path)
@@ -151,21 +133,17 @@ func TestRefusedUpgrades(t *testing.T) {
 		})
 	}
 	netns.Eventually(t, "a good one works", func() error { // unless the configuration has just been tried
-		_, said, code := usher.Run(t, s.NS, "upgrade", "--admin-socket="+s.socket())
+		_, said, code := usher.Run(t, s.NS, "upgrade", "--admin-socket="+s.Socket)
 		if code != 0 {
 			return fmt.Errorf("exit code %d: %s", code, said)
 		}
 		return nil
 	})
-	if now := s.status(); now.Upgrades < 1 || !now.startedWith(before) {
+	if now := s.Status(); now.Upgrades < 1 || !now.StartedWith(before) {
 		t.Errorf("usher is %+v, was %+v", now, before)
 	}
-	l.end()
-	l.tell()
-	if code := s.usher.Stop(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	s.leavesNothing()
+	l.Tell()
+	s.ends()
 }
 
 // lastWith is the last line that has a text.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/test/load"
 	"github.com/usher-proxy/usher/test/netns"
 )
 
@@ -16,19 +17,15 @@ import (
 func TestHangupsAtOnce(t *testing.T) {
 	s := newSite(t)
 	s.start("--capture=bind")
-	l, _ := smallLoad(s)
+	l := load.Begin(s.Site, load.Small)
 	for n := range 3 {
 		for range 3 {
 			s.usher.Signal(syscall.SIGHUP)
 		}
-		s.awaitUpgrades(n + 1)
+		s.AwaitUpgrades(n + 1)
 	}
-	l.end()
-	l.tell()
-	if code := s.usher.Stop(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	s.leavesNothing()
+	l.Tell()
+	s.ends()
 }
 
 // Whoever stops is not upgraded, and ends as it would have.
@@ -37,18 +34,18 @@ func TestHangupWhileStopping(t *testing.T) {
 		t.Run(first.String()+" first", func(t *testing.T) {
 			s := newSite(t)
 			s.start("--capture=iptables")
-			l, _ := smallLoad(s)
+			l := load.Begin(s.Site, load.Small)
 			second := syscall.SIGTERM
 			if first == second {
 				second = syscall.SIGHUP
 			}
 			s.usher.Signal(first)
 			s.usher.Signal(second)
-			l.end()
+			l.End()
 			if code := s.usher.Wait(); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			s.leavesNothing()
+			s.LeavesNothing()
 		})
 	}
 }
@@ -60,18 +57,15 @@ func TestUpgradeWithoutServices(t *testing.T) {
 			s := newSite(t)
 			s.start("--capture=" + capture)
 			for n := range 3 {
-				s.ask(0, "upgrade")
-				if now := s.status(); now.Upgrades != n+1 {
+				s.Ask(0, "upgrade")
+				if now := s.Status(); now.Upgrades != n+1 {
 					t.Errorf("usher is %+v", now)
 				}
 			}
-			l, _ := smallLoad(s) // Services that come later are served
-			l.end()
-			l.tell()
-			if code := s.usher.Stop(); code != 0 {
-				t.Errorf("exit code %d", code)
-			}
-			s.leavesNothing()
+			l := load.Begin(s.Site, load.Small) // Services that come later are served
+			l.Flows()
+			l.Tell()
+			s.ends()
 		})
 	}
 }
@@ -95,15 +89,15 @@ func TestUpgradeWithoutAnAPIServer(t *testing.T) {
 			kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
 			installText(t, fmt.Sprintf(kubeconfigText, address), kubeconfig, 0o600)
 			s.launchBy("--kubeconfig="+kubeconfig, "--capture=bind", "--node-name=node")
-			netns.EventuallyWithin(t, patience, "usher answers", func() error { return s.answers() })
+			netns.EventuallyWithin(t, 30*time.Second, "usher answers", func() error { return s.answers() })
 			for n := range 2 {
 				began := time.Now()
-				s.ask(0, "upgrade")
+				s.Ask(0, "upgrade")
 				if took := time.Since(began); took > 4*time.Second {
 					t.Errorf("it took %v", took)
 				}
 				var now admin.Status // which usher status does not tell of one that serves nothing yet
-				if err := admin.Get(t.Context(), s.socket(), "/v1/status", nil, &now); err != nil || now.Upgrades != n+1 || now.Ready {
+				if err := admin.Get(t.Context(), s.Socket, "/v1/status", nil, &now); err != nil || now.Upgrades != n+1 || now.Ready {
 					t.Errorf("usher is %+v, %v", now, err)
 				}
 			}

@@ -6,92 +6,47 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-proxy/usher/test/load"
 	"github.com/usher-proxy/usher/test/netns"
 )
-
-// newLoad is a scene with usher started and clients under way.
-func newLoad(t *testing.T) *load {
-	l := startLoad(newScene(t))
-	l.Systemctl("start", "usher")
-	l.begin()
-	l.flows()
-	return l
-}
-
-// flows waits until much has moved since now, so that something is under way everywhere.
-func (l *load) flows() {
-	l.t.Helper()
-	from := l.moved.Load()
-	netns.Eventually(l.t, "bytes move", func() error {
-		if n := l.moved.Load() - from; n < 40*piece {
-			return fmt.Errorf("%d so far", n)
-		}
-		return nil
-	})
-}
-
-// nothingLost is after what clients are not to notice.
-func (l *load) nothingLost(t *testing.T) {
-	t.Helper()
-	l.finish(t)
-	if len(l.failed) > 0 || len(l.broken) > 0 {
-		t.Errorf("failed: %v\nbroken: %v\n%s", l.failed, l.broken, l.Journal("usher"))
-	}
-	if l.replied < l.asked || len(l.peers) > 1 {
-		t.Errorf("%d of %d datagrams were answered, in %d sessions", l.replied, l.asked, len(l.peers))
-	}
-}
 
 // What is served goes on in another process: bytes under way, connections half closed or
 // stalled, UDP sessions; who comes meanwhile waits.
 func TestRestart(t *testing.T) {
-	l := newLoad(t)
+	l := newBusy(t, load.Small)
 	for _, how := range []string{"restart", "try-restart", "restart"} {
-		l.goesOnAfter(how, "usher")
+		l.another(how, "usher")
+		l.Flows()
 	}
 	// As a part of another unit.
 	l.Push("/etc/systemd/system/other.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n", 0o644)
 	l.Push("/etc/systemd/system/usher.service.d/other.conf", "[Unit]\nPartOf=other.service\n", 0o644)
 	l.Systemctl("daemon-reload")
 	l.Systemctl("start", "other")
-	l.goesOnAfter("restart", "other")
-	l.nothingLost(t)
+	l.another("restart", "other")
+	l.Flows()
+	l.Tell()
 }
 
 // A restart may come at any time of the start before.
 func TestRestartDuringStart(t *testing.T) {
-	l := newLoad(t)
+	l := newBusy(t, load.Small)
 	for i := range 12 {
 		l.Systemctl("restart", "--no-block", "usher")
 		time.Sleep(time.Duration(i) * 50 * time.Millisecond) // into another moment each time
 	}
 	l.Systemctl("restart", "usher")
-	l.flows()
-	l.nothingLost(t)
-}
-
-// goesOnAfter has systemctl start another process.
-func (l *load) goesOnAfter(systemctl ...string) {
-	l.t.Helper()
-	pid := l.Property("usher", "MainPID")
-	l.Systemctl(systemctl...)
-	netns.Eventually(l.t, "another process serves", func() error {
-		if now := l.Property("usher", "MainPID"); now == pid || now == "0" {
-			return fmt.Errorf("it is %s", now)
-		}
-		return nil
-	})
-	l.is("ActiveState", "active")
-	l.flows()
+	l.Flows()
+	l.Tell()
 }
 
 // systemctl reload has the program that is there now take over, in the same process.
 func TestReload(t *testing.T) {
-	l := newLoad(t)
+	l := newBusy(t, load.Small)
 	pid := l.Property("usher", "MainPID")
 	for range 3 {
 		l.Systemctl("reload", "usher")
-		l.flows()
+		l.Flows()
 	}
 	if now := l.Property("usher", "MainPID"); now != pid {
 		t.Errorf("process %s became %s", pid, now)
@@ -100,14 +55,14 @@ func TestReload(t *testing.T) {
 	if _, err := l.Try("systemctl", "reload", "usher"); err == nil {
 		t.Error("a reload succeeds with a configuration that cannot be meant")
 	}
-	l.flows()
-	l.nothingLost(t)
+	l.Flows()
+	l.Tell()
 }
 
 // In the moment of an upgrade in place everything is in the store, too: a program that has
 // proved itself and then dies at once costs nothing.
 func TestCrashWithinUpgrade(t *testing.T) {
-	l := newLoad(t)
+	l := newBusy(t, load.Small)
 	l.Machine.Run("mv", "/usr/bin/usher", "/usr/bin/usher.good")
 	l.Push("/usr/bin/usher", `#!/bin/sh
 if [ "$1" = run ] && [ -z "$USHER_TRIAL" ] && mkdir /run/usher/once 2>/dev/null; then kill -KILL $$; fi
@@ -118,60 +73,25 @@ exec /usr/bin/usher.good "$@"
 	}
 	l.is("NRestarts", "1")
 	l.is("ActiveState", "active")
-	l.flows()
-	l.nothingLost(t)
-}
-
-// After a crash connections and sessions are gone, and nobody who comes is refused: sockets
-// wait in systemd's store, those that came before the crash and after an upgrade.
-func TestCrashUnderLoad(t *testing.T) {
-	l := newLoad(t)
-	l.Systemctl("reload", "usher")
-	l.flows()
-	l.crash("1")
-	l.clean()
-	l.finish(t)
-	if len(l.broken) < 2*streams { // the one that only receives is told an end like any other
-		t.Errorf("of the lasting connections have ended: %v", l.broken)
-	}
-	// Those end that were being served in that moment.
-	for _, err := range l.failed {
-		if strings.Contains(err.Error(), "refused") {
-			t.Errorf("refused: %v\n%s", err, l.Journal("usher"))
-		}
-	}
-	if len(l.failed) > 2 || l.replied < l.asked-5 {
-		t.Errorf("failed: %v; %d of %d datagrams answered\n%s", l.failed, l.replied, l.asked, l.Journal("usher"))
-	}
-}
-
-// crash waits until usher serves again.
-func (l *load) crash(times string) {
-	l.t.Helper()
-	l.Systemctl("kill", "--kill-whom=main", "--signal=SIGKILL", "usher")
-	if !l.ruled() {
-		l.t.Error("the rules went with usher")
-	}
-	l.is("NRestarts", times)
-	l.is("ActiveState", "active")
-	l.served()
+	l.Flows()
+	l.Tell()
 }
 
 // clean waits until the store has nothing but the sockets that serve, and their table.
-func (l *load) clean() {
+func (l *busy) clean() {
 	l.t.Helper()
-	l.is("NFileDescriptorStore", "6") // web, echo, late; two of UDP; the table
+	l.is("NFileDescriptorStore", "12") // page; bulk, web and database by both families, and names by two sockets each; the table
 }
 
 // A Service that is gone keeps no port, though systemd has had its socket too; and one that
 // comes is kept.
 func TestStoreFollowsServices(t *testing.T) {
-	l := newLoad(t)
+	l := newBusy(t, load.Small)
 	l.clean()
-	l.Machine.Run("mv", "/etc/usher/manifests/web.yaml", "/etc/usher/web.yaml")
-	l.is("NFileDescriptorStore", "5")
-	l.Machine.Run("mv", "/etc/usher/web.yaml", "/etc/usher/manifests/web.yaml")
-	l.is("NFileDescriptorStore", "6")
+	l.Machine.Run("mv", "/etc/usher/manifests/page.yaml", "/etc/usher/page.yaml")
+	l.is("NFileDescriptorStore", "11")
+	l.Machine.Run("mv", "/etc/usher/page.yaml", "/etc/usher/manifests/page.yaml")
+	l.is("NFileDescriptorStore", "12")
 	l.served()
 	l.crash("1")
 	l.clean()
@@ -179,7 +99,7 @@ func TestStoreFollowsServices(t *testing.T) {
 
 // With a program that cannot start, connections stand still in systemd's store until one can.
 func TestRestartWithBadProgram(t *testing.T) {
-	l := newLoad(t)
+	l := newBusy(t, load.Small)
 	l.dropIn("RestartSec=100ms")
 	l.Machine.Run("mv", "/usr/bin/usher", "/usr/bin/usher.good")
 	l.Push("/usr/bin/usher", "#!/bin/sh\nexit 1\n", 0o755)
@@ -194,8 +114,8 @@ func TestRestartWithBadProgram(t *testing.T) {
 	})
 	l.Machine.Run("mv", "/usr/bin/usher.good", "/usr/bin/usher")
 	l.is("ActiveState", "active")
-	l.flows()
-	l.nothingLost(t)
+	l.Flows()
+	l.Tell()
 }
 
 // A state that nobody can read costs the connections, and the start succeeds.
@@ -221,11 +141,11 @@ func TestRestartWithBrokenStore(t *testing.T) {
 
 // A stop leaves nothing, whatever waited in the store, and also if usher has to be killed.
 func TestStopLeavesNothing(t *testing.T) {
-	l := newLoad(t)
+	l := newBusy(t, load.Small)
 	l.configureDrain("1s")
 	l.Systemctl("restart", "usher")
 	l.Systemctl("stop", "usher")
-	l.finish(t)
+	l.End()
 	if n := l.Property("usher", "NFileDescriptorStore"); n != "0" || l.ruled() {
 		t.Errorf("after the stop: %s files, rules: %t\n%s", n, l.ruled(), l.Journal("usher"))
 	}
@@ -241,7 +161,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	}
 }
 
-func (l *load) configureDrain(d string) {
+func (l *busy) configureDrain(d string) {
 	l.t.Helper()
 	l.configure("manifests: [/etc/usher/manifests]", "drainTimeout: "+d)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-proxy/usher/test/load"
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
 )
@@ -16,15 +17,14 @@ const units = "../../examples/systemd/"
 // scene is a machine on which usher is installed and not started, with a pod that answers.
 type scene struct {
 	*Machine
-	t   *testing.T
-	pod *netns.Pod
+	t    *testing.T
+	site *load.Site
 }
 
 func newScene(t *testing.T) *scene {
-	s := &scene{Machine: Boot(t), t: t}
-	s.RouteFromClient(netns.ServiceCIDRv4)
-	pod := s.AddPod(netns.Bridged, "pod")
-	s.pod = pod
+	m := Boot(t)
+	s := &scene{Machine: m, t: t, site: load.NewSiteOn(t, m.Node, m.Path("/etc/usher/manifests"), m.Path("/run/usher/usher.sock"))}
+	pod := s.site.Pods[0]
 	pod.ServeHTTP("pod", pod.AddrPort4(8080))
 	s.PushFile("/usr/bin/usher", usher.Binary(), 0o755)
 	s.PushFile("/etc/systemd/system/usher.service", units+"usher.service", 0o644)
@@ -32,17 +32,17 @@ func newScene(t *testing.T) *scene {
 	s.PushFile("/etc/tmpfiles.d/usher.conf", units+"usher.tmpfiles", 0o644)
 	s.Machine.Run("systemd-sysusers")
 	s.Machine.Run("systemd-tmpfiles", "--create")
-	s.Push("/etc/usher/manifests/web.yaml", fmt.Sprintf(`
+	s.Push("/etc/usher/manifests/page.yaml", fmt.Sprintf(`
 apiVersion: v1
 kind: Service
-metadata: {name: web}
+metadata: {name: page}
 spec:
   clusterIP: 10.96.0.10
   ports: [{name: http, port: 80}]
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+metadata: {name: page-1, labels: {kubernetes.io/service-name: page}}
 addressType: IPv4
 ports: [{name: http, port: 8080}]
 endpoints: [{addresses: [%s]}]

@@ -66,11 +66,11 @@ func TestSlowRules(t *testing.T) {
 	s.served()
 
 	s.Push("/run/held", "", 0o644)
-	web, err := os.ReadFile(s.Path("/etc/usher/manifests/web.yaml"))
+	page, err := os.ReadFile(s.Path("/etc/usher/manifests/page.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Push("/etc/usher/manifests/other.yaml", strings.NewReplacer("web", "other", "10.96.0.10", "10.96.0.11").Replace(string(web)), 0o644)
+	s.Push("/etc/usher/manifests/other.yaml", strings.NewReplacer("page", "other", "10.96.0.10", "10.96.0.11").Replace(string(page)), 0o644)
 	s.lasts(5*time.Second, "active")
 	s.Machine.Run("rm", "/run/held")
 	netns.Eventually(t, "the second Service answers", func() error {

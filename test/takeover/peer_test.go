@@ -105,7 +105,7 @@ type peer struct {
 func (s *scene) playTo(step string) *peer {
 	s.t.Helper()
 	p := &peer{Cmd: s.Command(context.Background(), os.Args[0])}
-	p.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GORACE") }), stopEnv+"="+step, socketEnv+"="+s.socket)
+	p.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GORACE") }), stopEnv+"="+step, socketEnv+"="+s.Socket)
 	out, err := p.StdoutPipe()
 	if err == nil {
 		err = p.Start()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usher-proxy/usher/test/load"
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
 )
@@ -31,12 +32,12 @@ func failures(t *testing.T, u *usher.Process, n int) {
 func TestNewOneDiesOrHangs(t *testing.T) {
 	s := newScene(t)
 	u := s.start("--take-over")
-	l, end := begin(t, s.dial)
+	l := load.Begin(s.Site, load.Small)
 	failed := 0
 	for _, step := range steps {
 		for _, hangs := range []bool{false, true} {
-			settle(t, l)
-			l.slowest.Store(0)
+			l.Flows()
+			l.Slowest()
 			began := time.Now()
 			p := s.playTo(step)
 			if !hangs {
@@ -46,8 +47,8 @@ func TestNewOneDiesOrHangs(t *testing.T) {
 			failures(t, u, failed)
 			took := time.Since(began)
 			p.Process.Kill()
-			settle(t, l)
-			slowest := time.Duration(l.slowest.Load())
+			l.Flows()
+			slowest := l.Slowest()
 			t.Logf("%s, hangs: %v: it is over after %v, the slowest new connection took %v", step, hangs, took.Round(time.Millisecond), slowest.Round(time.Millisecond))
 			rests := step == "proved" || step == "received"
 			if limit := 5 * time.Second; took > limit || slowest > limit || !rests && slowest > 2*time.Second {
@@ -55,7 +56,7 @@ func TestNewOneDiesOrHangs(t *testing.T) {
 			}
 		}
 	}
-	end()
+	l.Tell()
 	s.serves(0)
 	if code := u.Stop(); code != 0 {
 		t.Errorf("exit code %d", code)
@@ -66,20 +67,20 @@ func TestNewOneDiesOrHangs(t *testing.T) {
 func TestOneThatComesTooLate(t *testing.T) {
 	s := newScene(t)
 	u := s.start("--take-over")
-	l, end := begin(t, s.dial)
-	settle(t, l)
+	l := load.Begin(s.Site, load.Small)
+	l.Flows()
 	p := s.playTo(stopsItself)
 	failures(t, u, 1)
-	settle(t, l)
+	l.Flows()
 	p.Process.Signal(syscall.SIGCONT)
 	if line := p.line(t); !strings.Contains(line, "has not waited any longer") {
 		t.Errorf("it says %s", line)
 	}
-	settle(t, l)
-	pauseOf(t, s.takeOver())
+	l.Flows()
+	hasTakenOver(t, s.takeOver())
 	s.serves(1)
-	settle(t, l)
-	end()
+	l.Flows()
+	l.Tell()
 }
 
 // A real usher is stopped at any moment of its start. Whoever has everything then, it is one
@@ -87,9 +88,9 @@ func TestOneThatComesTooLate(t *testing.T) {
 func TestStoppedAtAnyMoment(t *testing.T) {
 	s := newScene(t)
 	u, upgrades := s.start("--take-over"), 0
-	l, end := begin(t, s.dial)
+	l := load.Begin(s.Site, load.Small)
 	for after := time.Duration(0); after < 90*time.Millisecond; after += 15 * time.Millisecond {
-		settle(t, l)
+		l.Flows()
 		next := s.takeOver()
 		time.Sleep(after)
 		next.Signal(syscall.SIGSTOP)
@@ -105,8 +106,8 @@ func TestStoppedAtAnyMoment(t *testing.T) {
 		}
 		s.serves(upgrades)
 	}
-	settle(t, l)
-	end()
+	l.Flows()
+	l.Tell()
 }
 
 // outcome waits until an usher has taken over, or has ended because it could not.
@@ -132,10 +133,10 @@ func (s *scene) outcome(u *usher.Process) (won bool) {
 func TestTwoNewOnes(t *testing.T) {
 	s := newScene(t)
 	s.start("--take-over")
-	l, end := begin(t, s.dial)
+	l := load.Begin(s.Site, load.Small)
 	upgrades := 0
 	for range 5 {
-		settle(t, l)
+		l.Flows()
 		for _, u := range []*usher.Process{s.takeOver(), s.takeOver()} {
 			if s.outcome(u) {
 				upgrades++
@@ -143,8 +144,8 @@ func TestTwoNewOnes(t *testing.T) {
 		}
 		s.serves(upgrades)
 	}
-	settle(t, l)
-	end()
+	l.Flows()
+	l.Tell()
 	t.Logf("%d of 10 have taken over", upgrades)
 }
 
@@ -161,28 +162,28 @@ current-context: c
 func TestAPIServerIsAway(t *testing.T) {
 	s := newScene(t)
 	s.start("--take-over")
-	l, end := begin(t, s.dial)
-	settle(t, l)
+	l := load.Begin(s.Site, load.Small)
+	l.Flows()
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := os.WriteFile(kubeconfig, []byte(nobodysKubeconfig), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 2 {
-		next := usher.Launch(t, s.NS, "run", "--kubeconfig="+kubeconfig, "--capture=iptables", "--node-name=node", "--admin-socket="+s.socket,
-			"--log-format=json", "--log-connections=off", "--take-over")
-		t.Logf("pause %v", pauseOf(t, next))
+		next := usher.Launch(t, s.NS, "run", "--kubeconfig="+kubeconfig, "--capture=iptables", "--node-name=node", "--admin-socket="+s.Socket,
+			"--log-format=json", "--take-over")
+		hasTakenOver(t, next)
 		s.serves(n + 1)
-		settle(t, l)
+		l.Flows()
 	}
-	end()
+	l.Tell()
 }
 
 // What cannot go on is told before anything rests.
 func TestRefused(t *testing.T) {
 	s := newScene(t)
 	u := s.start("--take-over")
-	l, end := begin(t, s.dial)
-	settle(t, l)
+	l := load.Begin(s.Site, load.Small)
+	l.Flows()
 	elsewhere := netns.New(t, "elsewhere")
 	for _, c := range []struct {
 		what string
@@ -194,7 +195,7 @@ func TestRefused(t *testing.T) {
 		{"another network", elsewhere, "--udp-idle-timeout=30s", "another network namespace"},
 		{"another capture", s.NS, "--capture=bind", "what is served is by iptables"},
 		{"no iptables", s.NS, "", "executable file not found"},
-		{"no source", s.NS, "--manifests=" + s.folder + "/none", "none"},
+		{"no source", s.NS, "--manifests=" + s.Folder + "/none", "none"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			args := s.args("--take-over", c.arg)
@@ -208,8 +209,8 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
-	settle(t, l)
-	end()
+	l.Flows()
+	l.Tell()
 	s.serves(0)
 	if strings.Contains(u.Log(), "went on") {
 		t.Error("everything rested")

@@ -3,10 +3,8 @@ package takeover
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,71 +12,31 @@ import (
 	"time"
 
 	"github.com/usher-proxy/usher/proxier/admin"
+	"github.com/usher-proxy/usher/test/load"
 	"github.com/usher-proxy/usher/test/netns"
 	"github.com/usher-proxy/usher/test/usher"
 )
 
 const patience = 20 * time.Second
 
-// scene is a node with a Service of TCP and UDP, the clients of which are in a pod.
+// scene is a site with ushers on it, one after the other.
 type scene struct {
-	*netns.Node
-	t      *testing.T
-	folder string // of manifests
-	socket string
-	client *netns.Pod
+	*load.Site
+	t *testing.T
 }
 
-func newScene(t *testing.T) *scene {
-	s := &scene{Node: netns.NewNode(t, "node"), t: t, folder: t.TempDir(), socket: filepath.Join(t.TempDir(), "usher.sock")}
-	var endpoints []string
-	for n := range 2 {
-		pod := s.AddPod(netns.Bridged, fmt.Sprintf("pod-%d", n+1))
-		pod.ServeTCPEcho(pod.AddrPort4(8080))
-		pod.ServeUDPEcho(pod.AddrPort4(8080))
-		endpoints = append(endpoints, fmt.Sprintf("{addresses: [%s]}", pod.IPv4))
-	}
-	s.client = s.AddPod(netns.Bridged, "client")
-	manifest := fmt.Sprintf(`
-apiVersion: v1
-kind: Service
-metadata: {name: echo}
-spec:
-  clusterIP: 10.96.0.10
-  ports: [{name: tcp, port: 80, targetPort: 8080}, {name: udp, protocol: UDP, port: 80, targetPort: 8080}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: echo-1, labels: {kubernetes.io/service-name: echo}}
-addressType: IPv4
-ports: [{name: tcp, port: 8080}, {name: udp, protocol: UDP, port: 8080}]
-endpoints: [%s]
-`, strings.Join(endpoints, ", "))
-	if err := os.WriteFile(filepath.Join(s.folder, "echo.yaml"), []byte(manifest), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func (s *scene) dial(network string) (net.Conn, error) {
-	return s.client.Dial(network, "10.96.0.10:80")
-}
+func newScene(t *testing.T) *scene { return &scene{Site: load.NewSite(t), t: t} }
 
 func (s *scene) args(more ...string) []string {
-	return append([]string{"run", "--manifests=" + s.folder, "--capture=iptables", "--node-name=node", "--admin-socket=" + s.socket,
-		"--log-format=json", "--log-connections=off"}, more...)
+	return append([]string{"run", "--manifests=" + s.Folder, "--capture=iptables", "--node-name=node", "--admin-socket=" + s.Socket,
+		"--log-format=json", "--drain-timeout=5s"}, more...)
 }
 
 // start starts the first usher and waits until it serves.
 func (s *scene) start(more ...string) *usher.Process {
 	s.t.Helper()
 	u := usher.Launch(s.t, s.NS, s.args(more...)...)
-	netns.EventuallyWithin(s.t, patience, "usher serves", func() error {
-		if now, err := s.status(); err != nil || !now.Ready {
-			return fmt.Errorf("ready: %v, %w", now.Ready, err)
-		}
-		return nil
-	})
+	s.serves(0)
 	return u
 }
 
@@ -95,7 +53,7 @@ func (s *scene) takeOver(more ...string) *usher.Process {
 func (s *scene) status() (now admin.Status, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	err = admin.Get(ctx, s.socket, "/v1/status", nil, &now)
+	err = admin.Get(ctx, s.Socket, "/v1/status", nil, &now)
 	return now, err
 }
 
@@ -111,21 +69,13 @@ func (s *scene) serves(upgrades int) {
 	})
 }
 
-var pauseField = regexp.MustCompile(`"pause_ms":([0-9.]+)`)
-
-// pauseOf is how long it says that nobody was served before it.
-func pauseOf(t *testing.T, u *usher.Process) time.Duration {
+// hasTakenOver waits until an usher has, which tells for how long nobody was served before it.
+func hasTakenOver(t *testing.T, u *usher.Process) {
 	t.Helper()
 	u.WaitLog("went on with")
-	found := pauseField.FindStringSubmatch(u.Log())
-	if found == nil {
-		t.Fatal("it does not tell the pause")
+	if n := len(load.Pauses(u.Log())); n != 1 {
+		t.Errorf("it tells of %d pauses", n)
 	}
-	ms, err := strconv.ParseFloat(found[1], 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(ms * float64(time.Millisecond))
 }
 
 // parked waits until a process does nothing any more but wait for SIGTERM, and ends it. It has
@@ -173,18 +123,6 @@ func processOf(t *testing.T, u *usher.Process) int {
 		return child
 	}
 	return u.PID()
-}
-
-// settle waits until the load has gone on for a while.
-func settle(t *testing.T, l *load) {
-	t.Helper()
-	connections, bytes := l.connections.Load()+20, l.bytes.Load()+1<<20
-	netns.EventuallyWithin(t, patience, "the load goes on", func() error {
-		if c, b := l.connections.Load(), l.bytes.Load(); c < connections || b < bytes {
-			return fmt.Errorf("%d connections, %d bytes", c, b)
-		}
-		return nil
-	})
 }
 
 // stop ends it by SIGTERM, which unshare does not pass on.

@@ -1,78 +1,71 @@
 package takeover
 
 import (
-	"os"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/usher-proxy/usher/test/load"
 	"github.com/usher-proxy/usher/test/usher"
 )
 
-// Ten take-overs in a row under load, every other one from or to a process in namespaces of its
-// own.
+// Whoever talks through usher sees nothing of a take-over.
 func TestTakeOverUnderLoad(t *testing.T) {
 	s := newScene(t)
-	u := s.start("--take-over")
-	before := s.Run("iptables-save", "-t", "nat")
-	l, end := begin(t, s.dial)
-	var pauses []time.Duration
-	for n := range 10 {
-		settle(t, l)
-		var next *usher.Process
-		if n%2 == 0 {
-			next = usher.LaunchUnder(t, s.NS, pod, s.args("--take-over")...)
-		} else {
-			next = s.takeOver()
-		}
-		pauses = append(pauses, pauseOf(t, next))
-		s.serves(n + 1)
-		parked(t, u, next)
-		u = next
-	}
-	settle(t, l)
-	end()
-	slices.Sort(pauses)
-	t.Logf("pause: median %v, max %v", pauses[len(pauses)/2], pauses[len(pauses)-1])
-	if after := s.Run("iptables-save", "-t", "nat"); rules(after) != rules(before) {
-		t.Errorf("the rules were\n%s\nand are\n%s", rules(before), rules(after))
-	}
-	if code := stop(t, u); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	if left := s.Run("iptables-save"); strings.Contains(left, "USHER") {
-		t.Errorf("there is left\n%s", left)
-	}
-	if _, err := os.Stat(s.socket); !os.IsNotExist(err) {
-		t.Errorf("of the admin socket there is left: %v", err)
-	}
+	load.UnderLoad(s.Site, "take-over", &containers{scene: s})
 }
 
-// rules are those in the output of iptables-save, without counters and times.
-func rules(saved string) string {
-	var list []string
-	for line := range strings.Lines(saved) {
-		if strings.HasPrefix(line, "-A") {
-			list = append(list, line)
-		}
+// containers is the carrier from one process to another one, every other time from or to one in
+// namespaces of its own.
+type containers struct {
+	*scene
+	all []*usher.Process
+}
+
+func (c *containers) last() *usher.Process { return c.all[len(c.all)-1] }
+
+func (c *containers) Start() { c.all = append(c.all, c.start("--take-over")) }
+
+func (c *containers) Upgrade() {
+	c.t.Helper()
+	n, before := len(c.all), c.last()
+	if n%2 == 1 {
+		c.all = append(c.all, usher.LaunchUnder(c.t, c.NS, pod, c.args("--take-over")...))
+	} else {
+		c.all = append(c.all, c.takeOver())
 	}
-	return strings.Join(list, "")
+	hasTakenOver(c.t, c.last())
+	c.serves(n)
+	parked(c.t, before, c.last())
+}
+
+func (c *containers) Log() string {
+	var all []string
+	for _, u := range c.all {
+		all = append(all, u.Log())
+	}
+	return strings.Join(all, "\n")
+}
+
+func (c *containers) Stop() {
+	c.t.Helper()
+	if code := stop(c.t, c.last()); code != 0 {
+		c.t.Errorf("exit code %d", code)
+	}
 }
 
 // Without --take-over of its own the old process ends: nobody starts it again.
 func TestOldOneEnds(t *testing.T) {
 	s := newScene(t)
 	u := s.start()
-	_, end := begin(t, s.dial)
+	l := load.Begin(s.Site, load.Small)
 	next := s.takeOver()
 	u.WaitLog("handed over to process")
 	if code := u.Wait(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	t.Logf("pause %v", pauseOf(t, next))
+	hasTakenOver(t, next)
 	s.serves(1)
-	end()
+	l.Tell()
 }
 
 // If nobody is there it starts as usual, also beside a socket that a dead one has left.

@@ -167,12 +167,20 @@ func (p *Process) line(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lines = append(p.lines, text)
-	var r Record
-	if json.Unmarshal([]byte(text), &r) == nil && (r.Event == "conn.close" || r.Event == "udp.close") {
-		p.records = append(p.records, r)
-	}
+	p.records = append(p.records, RecordsIn(text)...)
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+// RecordsIn are the records in a JSON log.
+func RecordsIn(log string) (all []Record) {
+	for line := range strings.Lines(log) {
+		var r Record
+		if json.Unmarshal([]byte(line), &r) == nil && (r.Event == "conn.close" || r.Event == "udp.close") {
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 // Log is everything that it has written so far.

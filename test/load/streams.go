@@ -1,4 +1,4 @@
-package handover
+package load
 
 import (
 	"bufio"
@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -19,7 +18,7 @@ type stream struct {
 	number   int
 	up, down flow // to the endpoint, and to the client
 	arrived  chan struct{}
-	there    sync.WaitGroup // the endpoint's side
+	there    chan error // what was wrong at the endpoint's side, once that has ended
 	client   *net.TCPConn
 }
 
@@ -59,25 +58,21 @@ const (
 	stallRead = 512 << 10 // between two stalls
 )
 
-// streams open n streams, of which so many have a reader that stalls. Of either kind a quarter
-// is half closed, by one side or the other.
-func (l *load) streams(of *service, n, stalled int) []*stream {
+// prepareStreams makes n streams, of which so many have a reader that stalls. Of either kind a
+// quarter is half closed, by one side or the other.
+func (l *Load) prepareStreams(of *Service, n, stalled int) {
 	l.site.t.Helper()
-	all := make([]*stream, n)
-	for i := range all {
-		s := &stream{number: i, arrived: make(chan struct{})}
-		s.up = flow{name: fmt.Sprintf("stream %d up", i), seed: byte(i)}
-		s.down = flow{name: fmt.Sprintf("stream %d down", i), seed: byte(i + 128)}
+	there := map[string]*stream{}
+	for i := range n {
+		s := &stream{number: i, arrived: make(chan struct{}), there: make(chan error, 1)}
+		s.up = flow{name: "up", seed: byte(i)}
+		s.down = flow{name: "down", seed: byte(i + 128)}
 		if i < stalled {
 			s.up.stalls, s.down.stalls = i%3 != 1, i%3 != 0
 		}
 		s.up.brief, s.down.brief = i%8 == 3, i%8 == 7
-		all[i] = s
-	}
-	there := map[string]*stream{}
-	for _, s := range all {
-		s.there.Add(1)
-		there[strconv.Itoa(s.number)] = s
+		l.streams = append(l.streams, s)
+		there[strconv.Itoa(i)] = s
 	}
 	for _, pod := range of.Pods {
 		serve(l.site.t, pod, of.Port, func(line string, from *bufio.Reader, c *net.TCPConn) {
@@ -86,18 +81,16 @@ func (l *load) streams(of *service, n, stalled int) []*stream {
 				answer(pod)(line, from, c)
 				return
 			}
-			defer s.there.Done()
 			close(s.arrived)
-			l.transfer(&s.down, &s.up, from, c)
+			s.there <- l.transfer(&s.down, &s.up, from, c)
 		})
 	}
-	return all
 }
 
-// begin connects the clients of streams.
-func (l *load) begin(of *service, all []*stream) {
+// beginStreams connects the clients of streams.
+func (l *Load) beginStreams(of *Service) {
 	l.site.t.Helper()
-	for _, s := range all {
+	for _, s := range l.streams {
 		c, err := dial(l.client(s.number), of, s.number%2 == 1)
 		if err == nil {
 			_, err = fmt.Fprintln(c, s.number)
@@ -108,33 +101,41 @@ func (l *load) begin(of *service, all []*stream) {
 		<-s.arrived
 		s.client = c
 		l.work.Go(func() {
-			l.transfer(&s.up, &s.down, c, c)
-			s.there.Wait()
+			err := errors.Join(l.transfer(&s.up, &s.down, c, c), <-s.there, s.up.arrived(), s.down.arrived())
 			c.Close()
-			for _, f := range []*flow{&s.up, &s.down} {
-				if !f.sent.equals(&f.received) {
-					l.broken.note("%s: %d bytes were sent, and %d received, or others", f.name, f.sent.bytes, f.received.bytes)
-				}
+			if err != nil {
+				l.Broken.note("stream %d: %v", s.number, err)
 			}
 		})
 	}
 }
 
-// transfer sends one flow and receives the other one until both have ended.
-func (l *load) transfer(out, in *flow, from io.Reader, c *net.TCPConn) {
-	var sending sync.WaitGroup
-	sending.Go(func() {
-		if err := l.send(out, c); err != nil {
-			l.broken.note("%s: sent %d bytes: %v", out.name, out.sent.bytes, err)
-		}
-	})
-	if err := l.receive(in, from); err != nil {
-		l.broken.note("%s: received %d bytes: %v", in.name, in.received.bytes, err)
+// arrived says whether everything has.
+func (f *flow) arrived() error {
+	if f.sent.equals(&f.received) {
+		return nil
 	}
-	sending.Wait()
+	return fmt.Errorf("%s: %d bytes were sent, and %d received, or others", f.name, f.sent.bytes, f.received.bytes)
 }
 
-func (l *load) send(f *flow, to *net.TCPConn) error {
+// transfer sends one flow and receives the other one until both have ended.
+func (l *Load) transfer(out, in *flow, from io.Reader, c *net.TCPConn) error {
+	sent := make(chan error, 1)
+	go func() {
+		err := l.send(out, c)
+		if err != nil {
+			err = fmt.Errorf("%s: sent %d bytes: %w", out.name, out.sent.bytes, err)
+		}
+		sent <- err
+	}()
+	err := l.receive(in, from)
+	if err != nil {
+		err = fmt.Errorf("%s: received %d bytes: %w", in.name, in.received.bytes, err)
+	}
+	return errors.Join(err, <-sent)
+}
+
+func (l *Load) send(f *flow, to *net.TCPConn) error {
 	random := rand.NewChaCha8([32]byte{f.seed})
 	buf := make([]byte, chunk)
 	for !l.ending() && !(f.brief && f.sent.bytes >= briefSize) {
@@ -145,30 +146,23 @@ func (l *load) send(f *flow, to *net.TCPConn) error {
 			return err
 		}
 		if !f.stalls {
-			l.pause(chunkTime)
+			l.Pause(chunkTime)
 		}
 	}
 	return to.CloseWrite()
 }
 
-// pause returns early when the load ends.
-func (l *load) pause(d time.Duration) {
-	select {
-	case <-l.over:
-	case <-time.After(d):
-	}
-}
-
-func (l *load) receive(f *flow, from io.Reader) error {
+func (l *Load) receive(f *flow, from io.Reader) error {
 	buf := make([]byte, 4*chunk)
 	last := time.Now()
 	for awake := int64(0); ; {
 		if f.stalls && f.received.bytes >= awake {
-			l.pause(stallTime)
+			l.Pause(stallTime)
 			awake = f.received.bytes + stallRead
 		}
 		n, err := from.Read(buf)
 		f.received.add(buf[:n])
+		l.Moved.Add(int64(n))
 		now := time.Now()
 		if !f.stalls && !l.ending() && err == nil {
 			l.gap.note(now.Sub(last))

@@ -1,4 +1,4 @@
-package handover
+package load
 
 import (
 	"bufio"
@@ -75,7 +75,7 @@ func answer(pod *netns.Pod) func(string, *bufio.Reader, *net.TCPConn) {
 }
 
 // request asks on a connection of its own, and returns who has answered.
-func request(from *netns.NS, to *service, six bool, question string) (who string, err error) {
+func request(from *netns.NS, to *Service, six bool, question string) (who string, err error) {
 	c, err := dial(from, to, six)
 	if err != nil {
 		return "", err
@@ -101,10 +101,10 @@ const patience = 30 * time.Second
 // awaitAnswer waits until a Service is served to a client by both families. Each question
 // comes from another port, impatiently: a SYN that leaves before there is a rule for it is lost
 // with all its repetitions.
-func (s *site) awaitAnswer(from *netns.NS, to *service) {
+func (s *Site) awaitAnswer(from *netns.NS, to *Service) {
 	s.t.Helper()
 	for _, six := range []bool{false, true} {
-		netns.Eventually(s.t, to.addr(six).String()+" is served to "+from.Name, func() error {
+		netns.Eventually(s.t, to.Addr(six).String()+" is served to "+from.Name, func() error {
 			_, err := request(from, to, six, "hello")
 			return err
 		})

@@ -1,4 +1,4 @@
-package handover
+package load
 
 import (
 	"encoding/binary"
@@ -13,8 +13,8 @@ import (
 )
 
 // echo sends datagrams back to whoever sent them to a pod's port, by both families, until the
-// test ends. The pod's name follows them.
-func echo(s *site, pod *netns.Pod, port uint16) {
+// test ends. The pod's name follows them, and whom it has them from: the session, as it sees it.
+func echo(s *Site, pod *netns.Pod, port uint16) {
 	for _, at := range []netip.AddrPort{pod.AddrPort4(port), pod.AddrPort6(port)} {
 		c := pod.ListenUDP(at)
 		c.SetReadBuffer(4 << 20)
@@ -28,7 +28,7 @@ func echo(s *site, pod *netns.Pod, port uint16) {
 					return
 				}
 				if err == nil {
-					c.WriteToUDPAddrPort(append(buf[:n], pod.Name...), from)
+					c.WriteToUDPAddrPort(fmt.Appendf(buf[:n], "%s from %s", pod.Name, from), from)
 				}
 			}
 		}()
@@ -37,14 +37,14 @@ func echo(s *site, pod *netns.Pod, port uint16) {
 }
 
 // datagrams asks by so many sockets, each of which asks once in an interval and keeps its port.
-// Each has to get one answer to each, all from the same endpoint.
-func (l *load) datagrams(of *service, sockets int, interval time.Duration) {
+// Each has to get one answer to each, all from the same endpoint and in the same session.
+func (l *Load) datagrams(of *Service, sockets int, interval time.Duration) {
 	l.site.t.Helper()
 	for _, pod := range of.Pods {
 		echo(l.site, pod, of.Port)
 	}
 	for i := range sockets {
-		c, err := l.client(i).Dial("udp", of.addr(i/2%2 == 1).String())
+		c, err := l.client(i).Dial("udp", of.Addr(i/2%2 == 1).String())
 		if err != nil {
 			l.site.t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func (l *load) datagrams(of *service, sockets int, interval time.Duration) {
 
 // queries are those of one socket.
 type queries struct {
-	load    *load
+	load    *Load
 	name    string
 	c       net.Conn
 	sent    uint32
@@ -66,7 +66,7 @@ type queries struct {
 }
 
 const (
-	late  = 20 * time.Second       // what the last answer may take
+	late  = 5 * time.Second        // what the last answer may take
 	twice = 100 * time.Millisecond // within which a second answer would come
 )
 
@@ -89,9 +89,9 @@ func (q *queries) ask(interval time.Duration) {
 		q.sent++
 		q.open.Add(1)
 		if _, err := q.c.Write(binary.BigEndian.AppendUint32(nil, q.sent)); err != nil {
-			q.load.lost.note("%s, query %d: %v", q.name, q.sent, err)
+			q.load.Lost.note("%s, query %d: %v", q.name, q.sent, err)
 		}
-		q.load.asked.Add(1)
+		q.load.Asked.Add(1)
 		select {
 		case <-tick.C:
 		case <-q.load.over:
@@ -104,7 +104,7 @@ func (q *queries) ask(interval time.Duration) {
 	q.c.Close()
 	for n := uint32(1); n <= q.sent; n++ {
 		if q.answers[n] != 1 {
-			q.load.lost.note("%s: query %d of %d got %d answers", q.name, n, q.sent, q.answers[n])
+			q.load.Lost.note("%s: query %d of %d got %d answers", q.name, n, q.sent, q.answers[n])
 		}
 	}
 }
@@ -117,22 +117,22 @@ func (q *queries) listen() {
 		case errors.Is(err, net.ErrClosed) || isTimeout(err):
 			return
 		case err != nil:
-			q.load.lost.note("%s: %v", q.name, err)
+			q.load.Lost.note("%s: %v", q.name, err)
 			continue
 		case n <= 4:
-			q.load.lost.note("%s: an answer of %d bytes", q.name, n)
+			q.load.Lost.note("%s: an answer of %d bytes", q.name, n)
 			continue
 		}
 		number, who := binary.BigEndian.Uint32(buf), string(buf[4:n])
 		if q.answers[number]++; q.answers[number] == 1 {
-			q.load.replied.Add(1)
+			q.load.Replied.Add(1)
 			q.open.Add(-1)
 			q.enough()
 		}
 		if q.who == "" {
 			q.who = who
 		} else if q.who != who {
-			q.load.wrong.note("%s was with %s and is with %s", q.name, q.who, who)
+			q.load.Wrong.note("%s was with %s and is with %s", q.name, q.who, who)
 			q.who = who
 		}
 	}

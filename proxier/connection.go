@@ -350,7 +350,12 @@ func (c *connection) end() {
 	c.observer.Closed(c.shared.metrics, c.record)
 	c.traceClosed()
 	c.active.Add(-1)
-	c.connections.remove(c) // last: who waits for it then finds nothing left
+	c.goes() // last: who waits for it then finds nothing left
+}
+
+// goes is called when nothing is left of the connection.
+func (c *connection) goes() {
+	c.connections.remove(c)
 	if d := c.departs(); d != nil {
 		d.arrived(c, nil)
 	}

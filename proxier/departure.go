@@ -19,7 +19,8 @@ import (
 // was looking for an endpoint, or at its end. Nothing is accepted meanwhile.
 type departure struct {
 	mu      sync.Mutex
-	pending map[*connection]bool // true: somebody sees to it
+	pending map[*connection]bool  // true: somebody sees to it
+	refused map[*connection]error // why a relay was not released when that was tried last
 	ready   []*departed
 	all     chan struct{} // closed when none is pending
 }
@@ -37,12 +38,14 @@ var errDeparts = errors.New("the connection is handed over to another process")
 // depart begins the departure of all connections. From now on they see to it themselves where
 // they would wait; those that are relayed have to be gathered. stay ends it.
 func (c *connections) depart() (d *departure, all []*connection) {
-	d = &departure{pending: map[*connection]bool{}, all: make(chan struct{})}
+	d = &departure{pending: map[*connection]bool{}, refused: map[*connection]error{}, all: make(chan struct{})}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.leaving.Store(d) // first: one that ends now is in the list and tells, or it is not in the list
 	all = c.all()
 	for _, one := range all {
 		d.pending[one] = false
 	}
-	c.leaving.Store(d)
 	return d, all
 }
 
@@ -58,12 +61,26 @@ func (d *departure) wait(ctx context.Context) error {
 		case <-again.C:
 			d.gather(d.left())
 		case <-ctx.Done():
-			if n := len(d.left()); n > 0 {
-				return fmt.Errorf("%d connections have not come to rest", n)
-			}
-			return nil
+			return d.late()
 		}
 	}
+}
+
+// late tells of those that have not come to rest, nil if all have.
+func (d *departure) late() error {
+	list := d.left()
+	if len(list) == 0 {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	one, why := list[0], "it looks for an endpoint"
+	if d.pending[one] {
+		why = "its bytes do not stop"
+	} else if err := d.refused[one]; err != nil {
+		why = err.Error()
+	}
+	return fmt.Errorf("%d connections have not come to rest, %s of %s among them: %s", len(list), one.record.ID(), one.key, why)
 }
 
 // arrivals are those that rest by now.
@@ -113,7 +130,7 @@ func (d *departure) release(list ...*connection) {
 	}
 	for i, r := range relay.ReleaseAll(relays) {
 		if r.Err != nil {
-			d.leaves(list[i])
+			d.leaves(list[i], r.Err)
 			continue
 		}
 		d.arrived(list[i], &departed{list[i], r.Client, r.Backend, &r.State})
@@ -132,12 +149,12 @@ func (d *departure) takes(c *connection) bool {
 	return true
 }
 
-// leaves leaves a connection to itself.
-func (d *departure) leaves(c *connection) {
+// leaves leaves a connection to itself, as its relay was not released.
+func (d *departure) leaves(c *connection, why error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.pending[c] {
-		d.pending[c] = false
+		d.pending[c], d.refused[c] = false, why
 	}
 }
 

@@ -1,6 +1,7 @@
 package proxier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -127,6 +128,34 @@ func TestAServiceGoesTwice(t *testing.T) {
 func (s *scene) settledGone() {
 	s.t.Helper()
 	s.becomesMetric(0, "usher_listeners")
+}
+
+// A connection that ends just when a departure begins is not waited for.
+func TestEndsAsADepartureBegins(t *testing.T) {
+	for range 100 {
+		all := newConnections(0, func() int { return 0 })
+		l := &listener{dataPath: &dataPath{connections: all}}
+		var list []*connection
+		for range 500 {
+			one := &connection{listener: l, record: &observe.Record{}}
+			list = append(list, one)
+			all.add(one)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for _, one := range list {
+				one.goes()
+			}
+		}()
+		d, _ := all.depart()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		if err := d.wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		<-ended
+	}
 }
 
 func TestChecksEndWithTheirService(t *testing.T) {

@@ -25,8 +25,8 @@ import (
 // older processes and empty from them; anything else needs another handoverFormat.
 //
 // While connections in which bytes move come to rest, nothing is to be done that can be done
-// before or after: what stays as it is then waits, with all connections that rest by then, in
-// a parcel of its own, which the next process opens last.
+// before or after: what stays as it is then is encoded before, and all connections that rest
+// by then wait in a parcel of their own, which the next process opens last.
 type handedOver struct {
 	Format    string
 	Version   string          // of the usher that has made it
@@ -41,7 +41,7 @@ type handedOver struct {
 	Numbering observe.Numbering
 	Node      []byte // the Node object as JSON, empty if there is none
 	Places    int    // how many files are named by their places: the parcel's first ones
-	Early     uint64 // by cookie, the socket in which the early parcel waits; 0: all is here
+	Early     uint64 // by cookie, the socket in which the early parcel waits; 0: there is none
 	Late      []carriedLate
 	Settings  []annotation.Settings // of Leaving, numbered behind those of the early parcel
 	Leaving   []carriedListener     // those of which only connections are left
@@ -50,8 +50,9 @@ type handedOver struct {
 	Checks    []carriedCheck
 	Overrides []carriedOverride
 
-	early  handedEarly
-	chunks []chunk // of connections, beside the rest as they are many
+	early   handedEarly
+	encoded []byte  // early, nil: not yet
+	chunks  []chunk // of connections, beside the rest as they are many
 }
 
 // handedEarly is what stays as it is while connections come to rest.
@@ -161,29 +162,18 @@ const (
 
 func (h *handedOver) encode() ([]byte, error) {
 	rest, err := encode(h)
-	if err != nil {
-		return nil, err
+	if err == nil && h.encoded == nil {
+		err = h.encodeEarly()
 	}
 	var w wire.Writer
 	w.Bytes(fieldRest, rest)
-	if h.Early == 0 {
-		err = h.appendEarly(&w)
-	}
+	w.Bytes(fieldEarly, h.encoded)
 	h.appendChunks(&w)
 	return w.B, err
 }
 
-// encodeEarly is the state of the early parcel.
-func (h *handedOver) encodeEarly() ([]byte, error) {
-	var w wire.Writer
-	err := h.appendEarly(&w)
-	h.appendChunks(&w)
-	return w.B, err
-}
-
-func (h *handedOver) appendEarly(w *wire.Writer) error {
-	early, err := encode(&h.early)
-	w.Bytes(fieldEarly, early)
+func (h *handedOver) encodeEarly() (err error) {
+	h.encoded, err = encode(&h.early)
 	return err
 }
 
@@ -194,50 +184,43 @@ func (h *handedOver) appendChunks(w *wire.Writer) {
 }
 
 // readHandedOver reads what another process has made, or says why this one cannot go on with
-// it. What lies in an early parcel is for readEarly.
+// it.
 func readHandedOver(state []byte) (*handedOver, error) {
 	h := &handedOver{}
-	early, err := h.read(state)
+	rest, err := h.read(state)
+	if err == nil {
+		err = decode(rest, h)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the state that was handed over cannot be read: %w", err)
 	}
 	if h.Format != handoverFormat {
 		return nil, fmt.Errorf("the state was handed over by usher %s in format %s, this one has %s: restart it instead", h.Version, h.Format, handoverFormat)
 	}
-	if h.Early == 0 {
-		err = h.join(early)
+	if err := decode(h.encoded, &h.early); err != nil {
+		return nil, fmt.Errorf("the state that was handed over cannot be read: %w", err)
 	}
-	return h, err
+	return h, h.join()
 }
 
-// read reads all but what is early. Chunks are appended.
-func (h *handedOver) read(state []byte) (early []byte, err error) {
-	var rest []byte
+// read finds the parts of a state.
+func (h *handedOver) read(state []byte) (rest []byte, err error) {
 	r := wire.NewReader(state)
 	for r.Next() {
 		switch r.Field {
 		case fieldRest:
 			rest = r.Bytes()
 		case fieldEarly:
-			early = r.Bytes()
+			h.encoded = r.Bytes()
 		case fieldConnections:
 			h.chunks = append(h.chunks, chunk{data: r.Bytes()})
 		}
 	}
-	if err = r.Err; err == nil && rest != nil {
-		err = decode(rest, h)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the state that was handed over cannot be read: %w", err)
-	}
-	return early, nil
+	return rest, r.Err
 }
 
-// join takes in what was told early, beside the rest.
-func (h *handedOver) join(early []byte) error {
-	if err := decode(early, &h.early); err != nil {
-		return fmt.Errorf("the state that was handed over cannot be read: %w", err)
-	}
+// join joins what was told early with the rest.
+func (h *handedOver) join() error {
 	h.Settings = append(h.early.Settings, h.Settings...)
 	for _, late := range h.Late {
 		if late.Listener < 0 || late.Listener >= len(h.early.Listeners) {

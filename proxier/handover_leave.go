@@ -17,6 +17,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/udp"
+	"github.com/usher-proxy/usher/proxier/wire"
 )
 
 // restTime is how long connections have to come to rest. They do at once, but for those in
@@ -205,9 +206,11 @@ func (l *handingOver) begin() error {
 // for that.
 func (l *handingOver) post() error {
 	l.state.early.Places = len(l.places)
-	state, err := l.state.encodeEarly()
+	err := l.state.encodeEarly()
 	if err == nil {
-		l.early, err = handover.Post(handover.Parcel{State: state, Files: append(l.places, l.files...)})
+		var w wire.Writer
+		l.state.appendChunks(&w)
+		l.early, err = handover.Post(handover.Parcel{State: w.B, Files: append(l.places, l.files...)})
 	}
 	if err != nil {
 		return err

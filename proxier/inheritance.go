@@ -26,10 +26,9 @@ import (
 type Inheritance struct {
 	*handedOver
 	files     *handover.Files
-	first     carriedChunks    // connections that rested last
-	others    carriedChunks    // those of the early parcel
-	opened    *handover.Opened // which is nil once its files are here
-	ports     []*Port          // of the listeners that serve
+	first     carriedChunks // connections that rested last
+	others    carriedChunks // those of the early parcel
+	ports     []*Port       // of the listeners that serve
 	byKey     map[Key]*carriedListener
 	listeners map[Key]*listener // with connections, not taken over yet
 	sockets   map[heirloom]inherited
@@ -124,34 +123,11 @@ func Inherit(parcel handover.Parcel, cfg *Config) (h *Inheritance, err error) {
 	if err = errors.Join(err, h.own(parcel.Files, &h.first, places), cfg.checkPolicies()); err != nil {
 		return h, err
 	}
-	if h.Early != 0 {
-		if err = h.openEarly(); err != nil {
-			return h, err
-		}
-	}
 	if cfg.Capture != "auto" && cfg.Capture != h.Capture {
 		return h, fmt.Errorf("--capture=%s, but what is served is by %s: only a usher that begins anew can change that", cfg.Capture, h.Capture)
 	}
 	h.index()
 	return h, nil
-}
-
-// openEarly reads what lies in the early parcel, but for its files.
-func (h *Inheritance) openEarly() (err error) {
-	socket, ok := h.files.Take(h.Early)
-	if !ok {
-		return errors.New("the early parcel was not handed over")
-	}
-	if h.opened, err = handover.OpenState(socket); err != nil {
-		return err
-	}
-	h.chunks = nil
-	early, err := h.read(h.opened.State)
-	h.others.list = h.chunks
-	if err != nil {
-		return err
-	}
-	return h.join(early)
 }
 
 // index finds things by their names.
@@ -174,17 +150,24 @@ func (h *Inheritance) index() {
 	}
 }
 
-// receive has all files here, those that others have waited for too.
+// receive opens the early parcel, unless that was done.
 func (h *Inheritance) receive() error {
-	if h.opened == nil {
+	if h.Early == 0 {
 		return nil
 	}
-	files, err := h.opened.Files()
-	h.opened = nil
-	if err == nil {
-		err = h.own(files, &h.others, h.early.Places)
+	socket, ok := h.files.Take(h.Early)
+	h.Early = 0
+	if !ok {
+		return errors.New("the early parcel was not handed over")
 	}
-	return err
+	p, err := handover.Open(socket)
+	if err != nil {
+		return err
+	}
+	var early handedOver
+	_, err = early.read(p.State)
+	h.others.list = early.chunks
+	return errors.Join(err, h.own(p.Files, &h.others, h.early.Places))
 }
 
 // Check is for who could still leave everything where it was: it reads all that New would find
@@ -207,9 +190,6 @@ func (h *Inheritance) Check() error {
 func (h *Inheritance) Close() {
 	if h == nil {
 		return
-	}
-	if h.opened != nil {
-		h.opened.Close()
 	}
 	h.first.close()
 	h.others.close()

@@ -33,8 +33,8 @@
 //     container. They agree on who has it, whatever becomes of either: until the new one has
 //     checked it all and said so it is the old one's, which waits for seconds at most.
 //   - [Post] makes one file of it, which somebody else may keep, as systemd does, until the
-//     next process calls [Open]; or [OpenState], to go on with the state before the files
-//     are there. That file may be one of another parcel: what is needed first comes first.
+//     next process calls [Open]. It may be one of the files of another parcel, to be opened
+//     later: what is needed first comes first.
 //   - [Send] and [Receive] are what these are made of.
 //
 // The receiver has dups with new numbers, all of them CLOEXEC: hence cookies. Nothing is

@@ -47,41 +47,6 @@ func open(conn *net.UnixConn) (*Parcel, error) {
 	return Receive(conn)
 }
 
-// Opened is a Parcel that was posted, of which the State was read and the files wait: there
-// may be very many, and the state may tell that others come first.
-type Opened struct {
-	State []byte
-	conn  *net.UnixConn
-	files int
-}
-
-// OpenState is Open for whoever can go on without the files for a moment: Files or Close has to
-// follow.
-func OpenState(socket int) (*Opened, error) {
-	conn, err := unixConn(socket)
-	if err != nil {
-		unix.Close(socket)
-		return nil, err
-	}
-	conn.SetDeadline(time.Now().Add(postPatience))
-	o := &Opened{conn: conn}
-	if o.files, o.State, err = receiveState(conn); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return o, nil
-}
-
-// Files are the caller's. They are there once; with an error there are none.
-func (o *Opened) Files() ([]int, error) {
-	defer o.conn.Close()
-	o.conn.SetDeadline(time.Now().Add(postPatience))
-	return receiveFiles(o.conn, o.files)
-}
-
-// Close closes the files that nobody has asked for.
-func (o *Opened) Close() { o.conn.Close() }
-
 // takeSocket takes over the socket that a variable of the environment names, and
 // removes that. It is nil if there is no such variable.
 func takeSocket(name string) (*net.UnixConn, error) {

@@ -49,7 +49,12 @@ func sendRights(conn *net.UnixConn, fds []int) error {
 // that came are closed. It reads nothing of what the peer sends afterwards. Whether
 // the peer may send anything is for the caller to know (SO_PEERCRED).
 func Receive(conn *net.UnixConn) (*Parcel, error) {
-	n, state, err := receiveState(conn)
+	memfd, err := receiveRights(conn, 1)
+	if err != nil {
+		return nil, fmt.Errorf("receive a parcel: %w", err)
+	}
+	defer closeAll(memfd)
+	n, state, err := unpack(memfd[0])
 	if err != nil {
 		return nil, err
 	}
@@ -58,16 +63,6 @@ func Receive(conn *net.UnixConn) (*Parcel, error) {
 		return nil, err
 	}
 	return &Parcel{State: state, Files: files}, nil
-}
-
-// receiveState receives the state, and how many files follow.
-func receiveState(conn *net.UnixConn) (files int, state []byte, err error) {
-	memfd, err := receiveRights(conn, 1)
-	if err != nil {
-		return 0, nil, fmt.Errorf("receive a parcel: %w", err)
-	}
-	defer closeAll(memfd)
-	return unpack(memfd[0])
 }
 
 // receiveFiles receives n files.

@@ -62,46 +62,6 @@ func TestSendAndReceive(t *testing.T) {
 }
 
 // What follows a Parcel on the connection is left for whoever reads next.
-// A Parcel may be opened in two steps, and be forgotten between them. What is not there any more
-// cannot be opened.
-func TestOpenedInTwoSteps(t *testing.T) {
-	files := sockets(t, 600)
-	before := len(openFiles())
-	post := func() int {
-		socket, err := Post(Parcel{State: []byte("all"), Files: files})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return socket
-	}
-	o, err := OpenState(post())
-	if err != nil || string(o.State) != "all" {
-		t.Fatal(o, err)
-	}
-	got, err := o.Files()
-	if err != nil || !slices.Equal(cookies(t, got), cookies(t, files)) {
-		t.Errorf("other files have arrived, %v", err)
-	}
-	closeAll(got)
-	if got, err := o.Files(); err == nil {
-		t.Errorf("%d files have arrived once more", len(got))
-	}
-	if o, err = OpenState(post()); err != nil {
-		t.Fatal(err)
-	}
-	o.Close()
-	ours, theirs, err := socketpair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours.Close()
-	_, err = OpenState(theirs)
-	wantError(t, err, "receive a parcel")
-	if after := len(openFiles()); after != before {
-		t.Errorf("%d files are open, before %d", after, before)
-	}
-}
-
 func TestReceiveReadsNoFurther(t *testing.T) {
 	a, b := pair(t, 10*time.Second)
 	if err := errors.Join(Send(a, Parcel{Files: sockets(t, 3)}), a.SetDeadline(time.Time{})); err != nil {

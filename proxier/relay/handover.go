@@ -78,11 +78,10 @@ func (r *Relay) Release() (client, backend *tcp.Conn, s State, err error) {
 func (r *Relay) collect(parted <-chan struct{}) (client, backend *tcp.Conn, s State, err error) {
 	<-parted
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if !r.leaving || r.aborted != nil {
-		r.mu.Unlock()
 		return nil, nil, State{}, ErrEnding
 	}
-	defer r.mu.Unlock()
 	return r.client.conn, r.backend.conn, r.state(), nil
 }
 

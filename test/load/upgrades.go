@@ -58,11 +58,17 @@ func UnderLoad(s *Site, name string, by Carrier) {
 	s.LeavesNothing()
 }
 
+// settling is how long it takes until all buffers are full of readers that stall: while they are
+// filled streams pause for 200 ms, whatever is between them.
+const settling = 3 * time.Second
+
 // Renew has usher, or another proxy, renewed so often, and looks at each time from half a second
 // before to half a second after it.
 func (l *Load) Renew(name string, times int, renew func() error) *Row {
 	l.site.t.Helper()
 	row := &Row{Name: name, load: l}
+	l.Pause(settling)
+	l.gap.take()
 	for n := range times {
 		l.Pause(500 * time.Millisecond)
 		before, _ := l.gap.take(), l.delay.take()

@@ -16,6 +16,10 @@ func (s *supervised) fdStore() *fdStore {
 	return s.store
 }
 
+// restartTries are how often it is tried to hand over: what does not rest within two seconds may
+// do so later, and all connections end otherwise. It is a small part of TimeoutStopSec=.
+const restartTries = 5
+
 // restart is for a process that is asked to stop: if systemd means to start another one, all
 // that is being served waits for that, and it returns true. Run ends then by itself. Otherwise
 // nothing has changed.
@@ -43,15 +47,21 @@ func (s *fdStore) restart(p *proxier.Proxier) bool {
 		s.log.WithError(err).Error("handover: usher stops, as nothing can wait for the restart")
 		return false
 	}
-	err = p.HandOver(context.Background(), func(parcel handover.Parcel) error {
-		select {
-		case <-p.Ready():
-			s.log.Infof("handover: systemd restarts %s, and everything waits in its store", unit.Name)
-			return s.put(parcel, manager, unit)
-		default: // it serves nobody yet, and what there is lies on the shelf
-			return nil
+	for try := 1; ; try++ {
+		err = p.HandOver(context.Background(), func(parcel handover.Parcel) error {
+			select {
+			case <-p.Ready():
+				s.log.Infof("handover: systemd restarts %s, and everything waits in its store", unit.Name)
+				return s.put(parcel, manager, unit)
+			default: // it serves nobody yet, and what there is lies on the shelf
+				return nil
+			}
+		})
+		if err == nil || try == restartTries {
+			break
 		}
-	})
+		s.log.WithError(err).Warn("handover: not yet, once more")
+	}
 	if err != nil {
 		s.log.WithError(err).Error("handover: usher stops, as nothing can wait for the restart")
 		return false

@@ -66,8 +66,9 @@ only what is wanted is sent; all that are given have to fit.
 A connection in which the client may have missed something is red, one that usher
 ended by itself magenta.
 
-With -f it waits for usher if that is restarted. If this reader is too slow usher does
-not wait: what was lost is counted on stderr.
+With -f it waits for usher if that is restarted, and gives way to it on processors that
+both want (nice 10). If this reader is too slow usher does not wait: what was lost is
+counted on stderr.
 
 The exit code is 0, or 2 if no usher can be asked, 3 if the command line cannot be
 meant, and 1 if something else is wrong.`,
@@ -263,6 +264,7 @@ func (o *observation) followOn(ctx context.Context, q url.Values) error {
 	if err := o.there(ctx); err != nil {
 		return err // nothing of it has been seen yet
 	}
+	giveWay()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		began := time.Now()
 		err := o.stream(ctx, q)

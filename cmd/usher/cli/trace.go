@@ -80,6 +80,7 @@ func (o *traceOptions) query() (url.Values, error) {
 }
 
 func (o *traceOptions) run(cmd *cobra.Command) error {
+	giveWay()
 	q, err := o.query()
 	if err != nil {
 		return err

@@ -40,7 +40,6 @@ type handedOver struct {
 	Kept      []uint64 // by cookie, what the Keeper has
 	Numbering observe.Numbering
 	Node      []byte // the Node object as JSON, empty if there is none
-	Places    int    // how many files are named by their places: the parcel's first ones
 	Early     uint64 // by cookie, the socket in which the early parcel waits; 0: there is none
 	Late      []carriedLate
 	Settings  []annotation.Settings // of Leaving, numbered behind those of the early parcel
@@ -51,13 +50,19 @@ type handedOver struct {
 	Overrides []carriedOverride
 
 	early   handedEarly
-	encoded []byte  // early, nil: not yet
-	chunks  []chunk // of connections, beside the rest as they are many
+	encoded []byte // early, nil: not yet
+	last    carriedConnections
+}
+
+// carriedConnections are those of a parcel, beside the rest as they are many.
+type carriedConnections struct {
+	chunks []chunk
+	files  []int // the parcel's first ones, by place; -1: it was taken
+	places int   // how many there are to be
 }
 
 // handedEarly is what stays as it is while connections come to rest.
 type handedEarly struct {
-	Places    int // as of handedOver, in the early parcel
 	Settings  []annotation.Settings
 	Listeners []carriedListener // those that serve a Port, sorted
 }
@@ -158,6 +163,7 @@ const (
 	fieldRest        = 1 // handedOver, by encoding/gob
 	fieldConnections = 2 // a chunk; there may be several
 	fieldEarly       = 3 // handedEarly, by encoding/gob
+	fieldPlaces      = 4 // how many files belong to connections
 )
 
 func (h *handedOver) encode() ([]byte, error) {
@@ -168,7 +174,7 @@ func (h *handedOver) encode() ([]byte, error) {
 	var w wire.Writer
 	w.Bytes(fieldRest, rest)
 	w.Bytes(fieldEarly, h.encoded)
-	h.appendChunks(&w)
+	h.last.append(&w)
 	return w.B, err
 }
 
@@ -177,9 +183,10 @@ func (h *handedOver) encodeEarly() (err error) {
 	return err
 }
 
-func (h *handedOver) appendChunks(w *wire.Writer) {
-	for _, c := range h.chunks {
-		w.Bytes(fieldConnections, c.data)
+func (c *carriedConnections) append(w *wire.Writer) {
+	w.Uint(fieldPlaces, uint64(c.places))
+	for _, one := range c.chunks {
+		w.Bytes(fieldConnections, one.data)
 	}
 }
 
@@ -212,11 +219,20 @@ func (h *handedOver) read(state []byte) (rest []byte, err error) {
 			rest = r.Bytes()
 		case fieldEarly:
 			h.encoded = r.Bytes()
-		case fieldConnections:
-			h.chunks = append(h.chunks, chunk{data: r.Bytes()})
+		default:
+			h.last.readField(r)
 		}
 	}
 	return rest, r.Err
+}
+
+func (c *carriedConnections) readField(r *wire.Reader) {
+	switch r.Field {
+	case fieldPlaces:
+		c.places = int(r.Uint())
+	case fieldConnections:
+		c.chunks = append(c.chunks, chunk{data: r.Bytes()})
+	}
 }
 
 // join joins what was told early with the rest.
@@ -243,22 +259,29 @@ type chunk struct {
 	list []carriedConnection
 }
 
-// connections reads a chunk, once.
+func (c *chunk) read() (err error) {
+	if c.data == nil {
+		return nil
+	}
+	if c.list, err = readConnections(c.data); err != nil {
+		return fmt.Errorf("the connections that were handed over cannot be read: %w", err)
+	}
+	c.data = nil
+	return nil
+}
+
+// connections reads a chunk, unless that was done.
 func (h *handedOver) connections(c *chunk) ([]carriedConnection, error) {
-	if c.list != nil {
-		return c.list, nil
+	if err := c.read(); err != nil {
+		return nil, err
 	}
-	list, err := readConnections(c.data)
-	if err != nil {
-		return nil, fmt.Errorf("the connections that were handed over cannot be read: %w", err)
-	}
-	for _, one := range list {
+	for i := range c.list {
+		one := &c.list[i]
 		if one.Listener < 0 || one.Listener >= len(h.early.Listeners)+len(h.Leaving) || one.Backend != 0 && one.Relay == nil {
 			return nil, fmt.Errorf("connection %d that was handed over is broken", one.Record.Number)
 		}
 	}
-	c.data, c.list = nil, list
-	return list, nil
+	return c.list, nil
 }
 
 // all are the listeners in the order in which connections number them.

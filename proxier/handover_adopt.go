@@ -16,28 +16,28 @@ import (
 
 // adopt has established connections go on, those in which bytes moved first.
 func (p *Proxier) adopt(h *Inheritance) error {
-	if err := p.adoptAll(h, &h.first); err != nil {
+	if err := p.adoptAll(h, &h.last); err != nil {
 		return err
 	}
 	h.paused = time.Since(h.Rested.Time())
 	if p.cfg.Capture == "iptables" && p.cfg.tables == nil {
 		p.cfg.tables = findTables(h) // before there are many files, which each program has to close
 	}
-	h.lost = errors.Join(h.lost, h.receive())
-	return p.adoptAll(h, &h.others)
+	h.lost = errors.Join(h.lost, h.openEarly())
+	return p.adoptAll(h, h.others)
 }
 
-func (p *Proxier) adoptAll(h *Inheritance, chunks *carriedChunks) error {
+func (p *Proxier) adoptAll(h *Inheritance, of *carriedConnections) error {
 	all := h.all()
-	for i := range chunks.list {
-		connections, err := h.connections(&chunks.list[i])
+	for i := range of.chunks {
+		connections, err := h.connections(&of.chunks[i])
 		if err != nil {
 			return err
 		}
 		var resume []func()
 		for i := range connections {
 			one := &connections[i]
-			goOn, err := p.adoptConnection(h, &all[one.Listener].Port, one, chunks)
+			goOn, err := p.adoptConnection(h, &all[one.Listener].Port, one, of)
 			if err != nil {
 				h.lost = errors.Join(h.lost, fmt.Errorf("connection %d: %w", one.Record.Number, err))
 			} else if goOn != nil {
@@ -64,7 +64,7 @@ func inParallel[T any](n int, list []T, f func(some []T)) {
 
 // adoptConnection makes a connection of what was handed over, and returns what has it go on;
 // nil: that has to wait for the capture.
-func (p *Proxier) adoptConnection(h *Inheritance, port *Port, from *carriedConnection, files *carriedChunks) (goOn func(), err error) {
+func (p *Proxier) adoptConnection(h *Inheritance, port *Port, from *carriedConnection, files *carriedConnections) (goOn func(), err error) {
 	fd, ok := files.take(from.Client)
 	if !ok {
 		return nil, errors.New("its client's socket was not handed over")

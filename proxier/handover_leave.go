@@ -24,18 +24,26 @@ import (
 // the hands of a busy poller.
 const restTime = 2 * time.Second
 
-// leave brings everything to rest, and has carry take it to another process. carry does not
-// return if that has taken the place of this one. When it returns without an error the other
-// one has everything: nothing goes on here, and nothing is to be taken away. With an error
-// everything goes on. It belongs to the reconcile loop.
-func (p *Proxier) leave(carry func(handover.Parcel) error) error {
-	l := &handingOver{Proxier: p, packets: map[*socket]udp.SocketState{}, early: -1}
+// carrier takes parcels to another process.
+type carrier struct {
+	// carry does not return if that one has taken the place of this one. When it returns
+	// without an error the other one has everything.
+	carry func(handover.Parcel) error
+	// early takes what rests first; nil: that goes along with the rest, as one of its files.
+	early func(handover.Parcel) error
+}
+
+// leave brings everything to rest, and has it carried to another process. When that has it
+// nothing goes on here, and nothing is to be taken away. With an error everything goes on. It
+// belongs to the reconcile loop.
+func (p *Proxier) leave(by carrier) error {
+	l := &handingOver{Proxier: p, by: by, packets: map[*socket]udp.SocketState{}, early: -1}
 	// A collection takes the time that connections wait for, and what is packed is little.
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	parcel, err := l.rest()
 	defer l.closeEarly()
 	if err == nil {
-		err = carry(parcel)
+		err = by.carry(parcel)
 	}
 	if err != nil {
 		l.stay()
@@ -48,6 +56,7 @@ func (p *Proxier) leave(carry func(handover.Parcel) error) error {
 // handingOver is one attempt of it.
 type handingOver struct {
 	*Proxier
+	by        carrier
 	trial     bool                        // nothing rests, and no files go along
 	departure *departure                  // nil in a trial
 	packets   map[*socket]udp.SocketState // that were released
@@ -205,18 +214,21 @@ func (l *handingOver) begin() error {
 // post puts what was packed so far where the next process finds it: later, others would wait
 // for that.
 func (l *handingOver) post() error {
-	l.state.early.Places = len(l.places)
 	err := l.state.encodeEarly()
-	if err == nil {
-		var w wire.Writer
-		l.state.appendChunks(&w)
-		l.early, err = handover.Post(handover.Parcel{State: w.B, Files: append(l.places, l.files...)})
-	}
 	if err != nil {
 		return err
 	}
-	l.files, l.places, l.state.chunks = nil, nil, nil
-	l.state.Early, err = l.file(l.early)
+	var w wire.Writer
+	l.state.last.places = len(l.places)
+	l.state.last.append(&w)
+	early := handover.Parcel{State: w.B, Files: append(l.places, l.files...)}
+	l.files, l.places, l.state.last.chunks = nil, nil, nil
+	if l.by.early != nil {
+		return l.by.early(early)
+	}
+	if l.early, err = handover.Post(early); err == nil {
+		l.state.Early, err = l.file(l.early)
+	}
 	return err
 }
 
@@ -248,7 +260,7 @@ func (l *handingOver) pack() (handover.Parcel, error) {
 	if err != nil {
 		return handover.Parcel{}, err
 	}
-	l.state.Places = len(l.places)
+	l.state.last.places = len(l.places)
 	state, err := l.state.encode()
 	return handover.Parcel{State: state, Files: append(l.places, l.files...)}, err
 }
@@ -410,7 +422,7 @@ func (l *handingOver) packConnections() {
 	}
 	l.packed = len(all)
 	if len(some) > 0 {
-		l.state.chunks = append([]chunk{{data: appendConnections(some)}}, l.state.chunks...)
+		l.state.last.chunks = append([]chunk{{data: appendConnections(some)}}, l.state.last.chunks...)
 	}
 }
 

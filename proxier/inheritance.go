@@ -17,6 +17,7 @@ import (
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/outlier"
 	"github.com/usher-proxy/usher/proxier/relay"
+	"github.com/usher-proxy/usher/proxier/wire"
 )
 
 // Inheritance is what another process has handed over, for Config.Inherited. A Proxier goes on
@@ -25,10 +26,9 @@ import (
 // closed at the end.
 type Inheritance struct {
 	*handedOver
-	files     *handover.Files
-	first     carriedChunks // connections that rested last
-	others    carriedChunks // those of the early parcel
-	ports     []*Port       // of the listeners that serve
+	files     *handover.Files     // by cookie
+	others    *carriedConnections // those of the early parcel, empty until that was opened
+	ports     []*Port             // of the listeners that serve
 	byKey     map[Key]*carriedListener
 	listeners map[Key]*listener // with connections, not taken over yet
 	sockets   map[heirloom]inherited
@@ -39,14 +39,8 @@ type Inheritance struct {
 	lost      error
 }
 
-// carriedChunks are the connections of a parcel, with their files by place.
-type carriedChunks struct {
-	list  []chunk
-	files []int // -1: it was taken
-}
-
 // take returns a file, which is the caller's from then on. It is there once.
-func (c *carriedChunks) take(place int) (fd int, ok bool) {
+func (c *carriedConnections) take(place int) (fd int, ok bool) {
 	if place < 1 || place > len(c.files) || c.files[place-1] < 0 {
 		return -1, false
 	}
@@ -55,7 +49,7 @@ func (c *carriedChunks) take(place int) (fd int, ok bool) {
 }
 
 // takePipes puts files in the place of their places.
-func (c *carriedChunks) takePipes(s *relay.State) error {
+func (c *carriedConnections) takePipes(s *relay.State) error {
 	for _, p := range []*relay.Pipe{s.PipeToBackend, s.PipeToClient} {
 		if p == nil {
 			continue
@@ -69,7 +63,7 @@ func (c *carriedChunks) takePipes(s *relay.State) error {
 	return nil
 }
 
-func (c *carriedChunks) close() {
+func (c *carriedConnections) close() {
 	for _, fd := range c.files {
 		if fd >= 0 {
 			unix.Close(fd)
@@ -78,16 +72,47 @@ func (c *carriedChunks) close() {
 	c.files = nil
 }
 
-// own takes a parcel's files over, of which the first ones have places.
-func (h *Inheritance) own(files []int, c *carriedChunks, places int) error {
-	places = max(places, 0)
-	if places > len(files) {
-		h.files.Add(files)
-		return fmt.Errorf("%d files of connections were not handed over", places-len(files))
+// own takes a parcel's files over, of which the first ones have places, and returns the others.
+func (c *carriedConnections) own(files []int) (others []int, err error) {
+	if c.places < 0 || c.places > len(files) {
+		return files, fmt.Errorf("%d files came along, which were to be %d and more", len(files), c.places)
 	}
-	c.files = files[:places]
-	h.files.Add(files[places:])
-	return nil
+	c.files = files[:c.places]
+	return files[c.places:], nil
+}
+
+// earlyParcel is what rested early.
+type earlyParcel struct {
+	carriedConnections
+	rest []int // files without a place
+}
+
+// readEarly takes an early parcel over. With an error its files are closed.
+func readEarly(p handover.Parcel) (*earlyParcel, error) {
+	e := &earlyParcel{}
+	r := wire.NewReader(p.State)
+	for r.Next() {
+		e.readField(r)
+	}
+	var err error
+	e.rest, err = e.own(p.Files)
+	err = errors.Join(r.Err, err)
+	for i := range e.chunks {
+		err = errors.Join(err, e.chunks[i].read())
+	}
+	if err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// Close closes what nobody has taken. e may be nil.
+func (e *earlyParcel) Close() {
+	if e != nil {
+		e.close()
+		handover.NewFiles(e.rest).Close()
+	}
 }
 
 // heirloom names a socket: whose it is, and its address.
@@ -107,7 +132,7 @@ type inherited struct {
 // then on: with an error they are closed, otherwise New takes them, or Close.
 func Inherit(parcel handover.Parcel, cfg *Config) (h *Inheritance, err error) {
 	h = &Inheritance{
-		files: handover.NewFiles(nil), byKey: map[Key]*carriedListener{}, listeners: map[Key]*listener{},
+		files: handover.NewFiles(nil), others: &carriedConnections{}, byKey: map[Key]*carriedListener{}, listeners: map[Key]*listener{},
 		sockets: map[heirloom]inherited{}, picks: map[*listener][]*latePick{},
 	}
 	defer func() {
@@ -116,11 +141,13 @@ func Inherit(parcel handover.Parcel, cfg *Config) (h *Inheritance, err error) {
 			h = nil
 		}
 	}()
-	places := 0
-	if h.handedOver, err = readHandedOver(parcel.State); err == nil {
-		places, h.first.list = h.Places, h.chunks
+	if h.handedOver, err = readHandedOver(parcel.State); err != nil {
+		h.files.Add(parcel.Files)
+		return h, err
 	}
-	if err = errors.Join(err, h.own(parcel.Files, &h.first, places), cfg.checkPolicies()); err != nil {
+	others, err := h.last.own(parcel.Files)
+	h.files.Add(others)
+	if err = errors.Join(err, cfg.checkPolicies()); err != nil {
 		return h, err
 	}
 	if cfg.Capture != "auto" && cfg.Capture != h.Capture {
@@ -150,8 +177,8 @@ func (h *Inheritance) index() {
 	}
 }
 
-// receive opens the early parcel, unless that was done.
-func (h *Inheritance) receive() error {
+// openEarly opens the early parcel, if it has come along and was not opened yet.
+func (h *Inheritance) openEarly() error {
 	if h.Early == 0 {
 		return nil
 	}
@@ -164,19 +191,27 @@ func (h *Inheritance) receive() error {
 	if err != nil {
 		return err
 	}
-	var early handedOver
-	_, err = early.read(p.State)
-	h.others.list = early.chunks
-	return errors.Join(err, h.own(p.Files, &h.others, h.early.Places))
+	early, err := readEarly(*p)
+	if err == nil {
+		h.add(early)
+	}
+	return err
+}
+
+// add adds what rested early.
+func (h *Inheritance) add(early *earlyParcel) {
+	h.others = &early.carriedConnections
+	h.files.Add(early.rest)
+	early.rest = nil
 }
 
 // Check is for who could still leave everything where it was: it reads all that New would find
 // out to be broken.
 func (h *Inheritance) Check() error {
-	if err := h.receive(); err != nil {
+	if err := h.openEarly(); err != nil {
 		return err
 	}
-	for _, list := range [][]chunk{h.first.list, h.others.list} {
+	for _, list := range [][]chunk{h.last.chunks, h.others.chunks} {
 		for i := range list {
 			if _, err := h.connections(&list[i]); err != nil {
 				return err
@@ -191,7 +226,9 @@ func (h *Inheritance) Close() {
 	if h == nil {
 		return
 	}
-	h.first.close()
+	if h.handedOver != nil {
+		h.last.close()
+	}
 	h.others.close()
 	h.files.Close()
 }

@@ -57,11 +57,11 @@ func (p *Proxier) give(_ context.Context, q url.Values, begin func() (*net.UnixC
 		who = fmt.Sprintf("process %d", n)
 	}
 	p.cfg.Log.Infof("handover: %s wants to take over", who)
-	err = handover.Give(conn, trial, func(carry func(handover.Parcel) error) error {
+	err = handover.Give(conn, trial, func(early, carry func(handover.Parcel) error) error {
 		step = stepRest
 		ctx, cancel := context.WithTimeout(context.Background(), giveTime)
 		defer cancel()
-		return p.handOver(ctx, who, carry)
+		return p.handOver(ctx, who, carrier{carry: carry, early: early})
 	})
 	if err != nil {
 		p.upgradeFailed(step, err)
@@ -123,15 +123,28 @@ func (cfg *Config) take(ctx context.Context) (*Inheritance, error) {
 	}
 	defer conn.Close()
 	var h *Inheritance
-	err = handover.Take(conn, func(p handover.Parcel) (err error) {
-		h.Close() // that of the trial
-		if h, err = Inherit(p, cfg); err == nil {
-			err = h.Check()
+	var early *earlyParcel
+	all := func(p handover.Parcel) (err error) {
+		if h, err = Inherit(p, cfg); err != nil {
+			return err
 		}
-		return err
-	})
-	if err != nil {
+		if early != nil {
+			h.add(early)
+		}
+		return h.Check()
+	}
+	trial := func(p handover.Parcel) error {
+		err := all(p)
 		h.Close()
+		return err
+	}
+	first := func(p handover.Parcel) (err error) {
+		early, err = readEarly(p)
+		return err
+	}
+	if err = handover.Take(conn, trial, first, all); err != nil {
+		h.Close()
+		early.Close()
 		return nil, err
 	}
 	return h, nil

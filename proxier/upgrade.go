@@ -75,7 +75,7 @@ func (p *Proxier) Upgrade(ctx context.Context, tell func(step string)) (err erro
 		tell(step)
 	}
 	p.cfg.Log.Info("handover: the program has proved itself, it takes over")
-	return p.handOver(ctx, "its successor", p.cfg.Successor.Exec)
+	return p.handOver(ctx, "its successor", carrier{carry: p.cfg.Successor.Exec})
 }
 
 func (p *Proxier) upgradeFailed(step string, err error) {
@@ -91,14 +91,14 @@ func (p *Proxier) HandOver(ctx context.Context, carry func(handover.Parcel) erro
 		return errUpgrading
 	}
 	defer p.upgrades.one.Unlock()
-	return p.handOver(ctx, "another process", carry)
+	return p.handOver(ctx, "another process", carrier{carry: carry})
 }
 
 // handOver is HandOver to somebody, with upgrades locked.
-func (p *Proxier) handOver(ctx context.Context, to string, carry func(handover.Parcel) error) error {
+func (p *Proxier) handOver(ctx context.Context, to string, by carrier) error {
 	return p.inLoop(ctx, func(context.Context) error {
 		p.records.Flush(lastRecords / 10)
-		err := p.leave(carry)
+		err := p.leave(by)
 		if p.left = err == nil; p.left {
 			p.heldBy = to
 		}

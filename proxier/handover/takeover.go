@@ -19,6 +19,8 @@ import (
 //	R  ready: go on              ->
 //	                             <-  P and a Parcel, the trial: the state without files
 //	R  that can be gone on with  ->
+//	                             <-  P and a Parcel, the early one: what rests already
+//	R  likewise                  ->
 //	                             <-  P and the Parcel, when everything rests
 //	M  mine                      ->
 //
@@ -35,20 +37,20 @@ const (
 // patience is how long the one that gives waits.
 type patience struct {
 	prove time.Duration // for the trial
-	carry time.Duration // for the Parcel: while everything rests nobody is served
+	carry time.Duration // for each of the Parcels: while everything rests nobody is served
 }
 
 var usual = patience{prove: 4 * time.Second, carry: 2 * time.Second}
 
 // Give gives everything to the process at the other end, after that has said that it can go on
-// with the trial. rest brings everything to rest and calls carry with it, whose error it
-// returns. With nil the other process has it; with an error it never will, whatever becomes
-// of it. The connection is of no use afterwards.
-func Give(conn *net.UnixConn, trial Parcel, rest func(carry func(Parcel) error) error) error {
+// with the trial. rest brings everything to rest: it calls early with what rests first, and carry
+// when all does, and returns an error of either. With nil the other process has it; with an
+// error it never will, whatever becomes of it. The connection is of no use afterwards.
+func Give(conn *net.UnixConn, trial Parcel, rest func(early, carry func(Parcel) error) error) error {
 	return usual.give(conn, trial, rest)
 }
 
-func (wait patience) give(conn *net.UnixConn, trial Parcel, rest func(carry func(Parcel) error) error) error {
+func (wait patience) give(conn *net.UnixConn, trial Parcel, rest func(early, carry func(Parcel) error) error) error {
 	conn.SetDeadline(time.Now().Add(wait.prove))
 	err := await(conn, ready)
 	if err == nil {
@@ -60,10 +62,23 @@ func (wait patience) give(conn *net.UnixConn, trial Parcel, rest func(carry func
 	if err != nil {
 		err = fmt.Errorf("the process that was to take over has not proved itself: %w", err)
 	} else {
-		err = rest(func(p Parcel) error { return wait.bring(conn, p) })
+		err = rest(func(p Parcel) error { return wait.bringEarly(conn, p) }, func(p Parcel) error { return wait.bring(conn, p) })
 	}
 	if err != nil {
 		refuse(conn, err)
+	}
+	return err
+}
+
+// bringEarly sends what rests already.
+func (wait patience) bringEarly(conn *net.UnixConn, p Parcel) error {
+	conn.SetDeadline(time.Now().Add(wait.carry))
+	err := offer(conn, p)
+	if err == nil {
+		err = await(conn, ready)
+	}
+	if err != nil {
+		err = fmt.Errorf("the process that was to take over has not done so: %w", err)
 	}
 	return err
 }
@@ -99,13 +114,13 @@ func offer(conn *net.UnixConn, p Parcel) error {
 	return Send(conn, p)
 }
 
-// Take asks the process at the other end for everything, and takes it if check finds nothing
-// wrong with it: first with a trial, which has no files, then with what there is. check owns
-// the files of both, also when it returns an error. The deadline of conn is that of both
-// processes; it is to be later than the other one's patience. After an error everything goes
-// on there.
-func Take(conn *net.UnixConn, check func(Parcel) error) error {
-	for range 2 { // the trial, and the Parcel
+// Take asks the process at the other end for everything, and takes it if nothing is wrong with
+// it: with a trial, which has no files, then with what rests early, then with the rest. The three
+// functions say what is; they own the files, also when they return an error. The deadline of conn
+// is that of both processes; it is to be later than the other one's patience. After an error
+// everything goes on there.
+func Take(conn *net.UnixConn, trial, early, rest func(Parcel) error) error {
+	for _, check := range []func(Parcel) error{trial, early, rest} {
 		if err := next(conn, check); err != nil {
 			return err
 		}

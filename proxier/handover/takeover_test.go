@@ -33,8 +33,12 @@ func ends(t *testing.T) (old, young *net.UnixConn) {
 func (wait patience) giving(conn *net.UnixConn, p Parcel, kept func()) <-chan error {
 	ended := make(chan error, 1)
 	go func() {
-		err := wait.give(conn, Parcel{State: []byte("trial")}, func(carry func(Parcel) error) error {
-			err := carry(p)
+		err := wait.give(conn, Parcel{State: []byte("trial")}, func(early, carry func(Parcel) error) error {
+			half := len(p.Files) / 2
+			err := early(Parcel{State: []byte("early"), Files: p.Files[:half]})
+			if err == nil {
+				err = carry(Parcel{State: p.State, Files: p.Files[half:]})
+			}
 			if err != nil {
 				kept()
 			}
@@ -53,14 +57,15 @@ func TestTakeOver(t *testing.T) {
 	given := usual.giving(old, Parcel{State: []byte("all"), Files: files}, func() {})
 	var seen []string
 	var got []int
-	err := Take(young, func(p Parcel) error {
+	see := func(p Parcel) error {
 		seen, got = append(seen, string(p.State)), append(got, p.Files...)
 		return nil
-	})
+	}
+	err := Take(young, see, see, see)
 	if err := errors.Join(err, <-given); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"trial", "all"}; !slices.Equal(seen, want) {
+	if want := []string{"trial", "early", "all"}; !slices.Equal(seen, want) {
 		t.Errorf("checked were %q", seen)
 	}
 	if got, want := cookies(t, got), cookies(t, files); !slices.Equal(got, want) {
@@ -85,6 +90,7 @@ func TestTakeOverThatIsRefused(t *testing.T) {
 		taken string
 	}{
 		{"trial", "trial", nil, `has not proved itself: the balancer ?[31m"magic" is not known`, "magic"},
+		{"early", "early", nil, `has not done so: the balancer ?[31m"magic" is not known`, "magic"},
 		{"parcel", "all", nil, `has not done so: the balancer ?[31m"magic" is not known`, "magic"},
 		{"rest", "", errors.New("3 connections have not come to rest"), "3 connections", "3 connections have not come to rest"},
 	} {
@@ -94,22 +100,26 @@ func TestTakeOverThatIsRefused(t *testing.T) {
 			old, young := ends(t)
 			given := make(chan error, 1)
 			go func() {
-				err := Give(old, Parcel{State: []byte("trial")}, func(carry func(Parcel) error) error {
+				err := Give(old, Parcel{State: []byte("trial")}, func(early, carry func(Parcel) error) error {
+					if err := early(Parcel{State: []byte("early"), Files: files[:100]}); err != nil {
+						return err
+					}
 					if c.rest != nil {
 						return c.rest
 					}
-					return carry(Parcel{State: []byte("all"), Files: files})
+					return carry(Parcel{State: []byte("all"), Files: files[100:]})
 				})
 				old.Close()
 				given <- err
 			}()
-			err := Take(young, func(p Parcel) error {
+			check := func(p Parcel) error {
 				defer closeAll(p.Files)
 				if string(p.State) == c.at {
 					return wrong
 				}
 				return nil
-			})
+			}
+			err := Take(young, check, check, check)
 			young.Close()
 			wantError(t, err, c.taken)
 			wantError(t, <-given, c.given)
@@ -131,12 +141,15 @@ func TestTakeOverByOneThatStops(t *testing.T) {
 		func(c *net.UnixConn) error { return speak(c, ready) },
 		func(c *net.UnixConn) error { return await(c, parcel) },
 		func(c *net.UnixConn) error { return received(c) },
+		func(c *net.UnixConn) error { return speak(c, ready) },
+		func(c *net.UnixConn) error { return await(c, parcel) },
+		func(c *net.UnixConn) error { return received(c) },
 	}
 	for n := range len(steps) + 1 {
 		for _, dies := range []bool{true, false} {
 			old, young := ends(t)
 			given := short.giving(old, Parcel{State: []byte("all"), Files: sockets(t, 600)}, func() {
-				if speak(young, mine) == nil {
+				if n == len(steps) && speak(young, mine) == nil { // which it does not say before
 					t.Errorf("after %d steps it has taken what the other one goes on with", n)
 				}
 			})
@@ -171,11 +184,9 @@ func TestBothAgreeOnWhoHasIt(t *testing.T) {
 	for range 400 {
 		old, young := ends(t)
 		given := wait.giving(old, Parcel{State: []byte("all")}, func() { time.Sleep(time.Millisecond) })
-		checks := 0
-		err := Take(young, func(p Parcel) error {
-			if checks++; checks == 2 {
-				for until := time.Now().Add(wait.carry - time.Millisecond + rand.N(2*time.Millisecond)); time.Now().Before(until); {
-				}
+		good := func(Parcel) error { return nil }
+		err := Take(young, good, good, func(Parcel) error {
+			for until := time.Now().Add(wait.carry - time.Millisecond + rand.N(2*time.Millisecond)); time.Now().Before(until); {
 			}
 			return nil
 		})

@@ -26,7 +26,7 @@ const (
 )
 
 // steps are those of a take-over until the last word, by what has been done.
-var steps = []string{"asked", "ready", "tried", "proved", "received"}
+var steps = []string{"asked", "ready", "tried", "proved", "early", "went on", "received"}
 
 // stopsItself checks everything as usher does, stops (SIGSTOP) when all is there, and says the
 // last word once it is continued.
@@ -60,10 +60,10 @@ func playPeer() {
 
 func play(conn *net.UnixConn, step string) error {
 	switch step {
-	case "ready", "proved":
+	case "ready", "proved", "went on":
 		_, err := conn.Write([]byte("R"))
 		return err
-	case "tried", "received":
+	case "tried", "early", "received":
 		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 			return err
 		}
@@ -74,15 +74,15 @@ func play(conn *net.UnixConn, step string) error {
 }
 
 func takeLate(conn *net.UnixConn) {
-	checks := 0
 	files := 0
-	err := handover.Take(conn, func(p handover.Parcel) error {
-		files = len(p.Files)
-		if checks++; checks == 2 {
-			fmt.Println("there")
-			return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		}
+	see := func(p handover.Parcel) error {
+		files += len(p.Files)
 		return nil
+	}
+	err := handover.Take(conn, see, see, func(p handover.Parcel) error {
+		see(p)
+		fmt.Println("there")
+		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	})
 	if err != nil {
 		fail(err)

@@ -134,15 +134,7 @@ func openParcel(socket int, cfg *proxier.Config) (*proxier.Inheritance, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := proxier.Inherit(*p, cfg)
-	if err == nil {
-		err = found.Check()
-	}
-	if err != nil {
-		found.Close()
-		return nil, err
-	}
-	return found, nil
+	return proxier.Inherit(*p, cfg)
 }
 
 // afterCrash goes by the newest table that can be read.

@@ -87,12 +87,12 @@
 // plain data with its sockets, and goes on there.
 //
 //  1. The program is tried as a child, with the state of now (Inherit, Check).
-//  2. Sockets accept nobody, who comes waits in the kernel. Relays are released and searches
-//     for an endpoint parked (departure.go). What rests early is packed and posted while bytes
-//     still move in other connections; they and UDP sessions come to rest last.
-//  3. handover_leave.go makes a handedOver of it (handover.go, handover_wire.go), and somebody
-//     carries that: exec in place, systemd's store, or a socket (takeover.go; package handover).
-//     With an error everything goes on here.
+//  2. Sockets accept nobody, who comes waits in the kernel (handover_leave.go). Relays are
+//     released and searches for an endpoint parked (departure.go). What rests early is packed
+//     and posted while bytes still move in other connections; they and UDP sessions rest last.
+//  3. handover_pack.go makes a handedOver of it (handover.go, handover_connections.go), which a
+//     carrier takes along: exec in place, systemd's store, or a socket (takeover.go; package
+//     handover). With an error everything goes on here.
 //  4. The next process reads what it has inherited (inheritance.go). It has those connections
 //     go on that rested last before it looks at anything else, then the others, then listeners
 //     by what they were served by, and then all that is new (handover_adopt.go). What nobody

@@ -21,8 +21,8 @@ import (
 // handedOver is what one process hands over to the next one: everything that is being
 // served, as plain data for encoding/gob, but for connections (handover_wire.go). Sockets are
 // named by their cookies (package handover), those of connections by their places in the
-// parcel, which saves two questions to the kernel for each. Fields may be added, and are then unknown to
-// older processes and empty from them; anything else needs another handoverFormat.
+// parcel, which saves two questions to the kernel for each. Fields may be added, and are then
+// unknown to older processes and empty from them; anything else needs another handoverFormat.
 //
 // While connections in which bytes move come to rest, nothing is to be done that can be done
 // before or after: what stays as it is then is encoded before, and all connections that rest
@@ -52,13 +52,6 @@ type handedOver struct {
 	early   handedEarly
 	encoded []byte // early, nil: not yet
 	last    carriedConnections
-}
-
-// carriedConnections are those of a parcel, beside the rest as they are many.
-type carriedConnections struct {
-	chunks []chunk
-	files  []int // the parcel's first ones, by place; -1: it was taken
-	places int   // how many there are to be
 }
 
 // handedEarly is what stays as it is while connections come to rest.
@@ -183,13 +176,6 @@ func (h *handedOver) encodeEarly() (err error) {
 	return err
 }
 
-func (c *carriedConnections) append(w *wire.Writer) {
-	w.Uint(fieldPlaces, uint64(c.places))
-	for _, one := range c.chunks {
-		w.Bytes(fieldConnections, one.data)
-	}
-}
-
 // readHandedOver reads what another process has made, or says why this one cannot go on with
 // it.
 func readHandedOver(state []byte) (*handedOver, error) {
@@ -226,15 +212,6 @@ func (h *handedOver) read(state []byte) (rest []byte, err error) {
 	return rest, r.Err
 }
 
-func (c *carriedConnections) readField(r *wire.Reader) {
-	switch r.Field {
-	case fieldPlaces:
-		c.places = int(r.Uint())
-	case fieldConnections:
-		c.chunks = append(c.chunks, chunk{data: r.Bytes()})
-	}
-}
-
 // join joins what was told early with the rest.
 func (h *handedOver) join() error {
 	h.Settings = append(h.early.Settings, h.Settings...)
@@ -250,23 +227,6 @@ func (h *handedOver) join() error {
 			return fmt.Errorf("the state that was handed over is broken: %s has no settings", l.Port.Key)
 		}
 	}
-	return nil
-}
-
-// chunk is a list of connections: as appendConnections has written it, and once it was read.
-type chunk struct {
-	data []byte
-	list []carriedConnection
-}
-
-func (c *chunk) read() (err error) {
-	if c.data == nil {
-		return nil
-	}
-	if c.list, err = readConnections(c.data); err != nil {
-		return fmt.Errorf("the connections that were handed over cannot be read: %w", err)
-	}
-	c.data = nil
 	return nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/usher-proxy/usher/balancer"
@@ -16,8 +15,6 @@ import (
 	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/limit"
 	"github.com/usher-proxy/usher/proxier/outlier"
-	"github.com/usher-proxy/usher/proxier/relay"
-	"github.com/usher-proxy/usher/proxier/wire"
 )
 
 // Inheritance is what another process has handed over, for Config.Inherited. A Proxier goes on
@@ -37,82 +34,6 @@ type Inheritance struct {
 	resumed   int
 	paused    time.Duration // of those in which bytes moved
 	lost      error
-}
-
-// take returns a file, which is the caller's from then on. It is there once.
-func (c *carriedConnections) take(place int) (fd int, ok bool) {
-	if place < 1 || place > len(c.files) || c.files[place-1] < 0 {
-		return -1, false
-	}
-	fd, c.files[place-1] = c.files[place-1], -1
-	return fd, true
-}
-
-// takePipes puts files in the place of their places.
-func (c *carriedConnections) takePipes(s *relay.State) error {
-	for _, p := range []*relay.Pipe{s.PipeToBackend, s.PipeToClient} {
-		if p == nil {
-			continue
-		}
-		var ok, too bool
-		p.R, ok = c.take(p.R)
-		if p.W, too = c.take(p.W); !ok || !too {
-			return errors.New("what is in a pipe was not handed over")
-		}
-	}
-	return nil
-}
-
-func (c *carriedConnections) close() {
-	for _, fd := range c.files {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
-	c.files = nil
-}
-
-// own takes a parcel's files over, of which the first ones have places, and returns the others.
-func (c *carriedConnections) own(files []int) (others []int, err error) {
-	if c.places < 0 || c.places > len(files) {
-		return files, fmt.Errorf("%d files came along, which were to be %d and more", len(files), c.places)
-	}
-	c.files = files[:c.places]
-	return files[c.places:], nil
-}
-
-// earlyParcel is what rested early.
-type earlyParcel struct {
-	carriedConnections
-	rest []int // files without a place
-}
-
-// readEarly takes an early parcel over. With an error its files are closed.
-func readEarly(p handover.Parcel) (*earlyParcel, error) {
-	e := &earlyParcel{}
-	r := wire.NewReader(p.State)
-	for r.Next() {
-		e.readField(r)
-	}
-	var err error
-	e.rest, err = e.own(p.Files)
-	err = errors.Join(r.Err, err)
-	for i := range e.chunks {
-		err = errors.Join(err, e.chunks[i].read())
-	}
-	if err != nil {
-		e.Close()
-		return nil, err
-	}
-	return e, nil
-}
-
-// Close closes what nobody has taken. e may be nil.
-func (e *earlyParcel) Close() {
-	if e != nil {
-		e.close()
-		handover.NewFiles(e.rest).Close()
-	}
 }
 
 // heirloom names a socket: whose it is, and its address.

@@ -54,6 +54,7 @@ type heard chan relay.Result
 
 func (heard) Answered(time.Duration)     {}
 func (heard) EndedEarly(*relay.EarlyEnd) {}
+func (heard) Panicked(any)               {}
 func (h heard) Ended(r relay.Result)     { h <- r }
 
 // adopt takes a socket over from the runtime.

@@ -95,7 +95,7 @@ func (c *connection) seek() (found dial.Result, err error) {
 
 func (c *connection) refuseIfPanicking(err *error) {
 	if value := recover(); value != nil {
-		c.panicked(value)
+		c.Panicked(value)
 		c.refuse(observe.InternalError, nil)
 		*err = errRefused
 	}
@@ -214,7 +214,7 @@ func (c *connection) run(found dial.Result) {
 func (c *connection) Answered(took time.Duration) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.panicked(value)
+			c.Panicked(value)
 			c.relay.Abort(observe.InternalError)
 		}
 	}()
@@ -240,7 +240,7 @@ func (c *connection) EndedEarly(early *relay.EarlyEnd) { go c.replay(early) }
 func (c *connection) replay(early *relay.EarlyEnd) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.panicked(value)
+			c.Panicked(value)
 			c.relay.Abort(observe.InternalError)
 			c.relay.GiveUp()
 		}
@@ -272,7 +272,7 @@ func (c *connection) Ended(res relay.Result) {
 	defer c.end()
 	defer func() {
 		if value := recover(); value != nil {
-			c.panicked(value)
+			c.Panicked(value)
 		}
 	}()
 	c.noteAttempt(observe.OK, "")
@@ -361,8 +361,8 @@ func (c *connection) goes() {
 	}
 }
 
-// panicked tells of a fault, which may be a policy's. Who has recovered calls it.
-func (c *connection) panicked(value any) {
+// Panicked tells of a fault, which may be a policy's. Who has recovered calls it.
+func (c *connection) Panicked(value any) {
 	c.log.WithField("id", c.record.ID()).Errorf("a connection of %s failed inside usher, please report this: %v\n%s",
 		c.key, value, debug.Stack())
 }

@@ -203,7 +203,7 @@ func (d *departed) stay() {
 func (c *connection) resume(client, backend *tcp.Conn, s relay.State) {
 	r, err := relay.Resume(client, backend, s, relay.Settings{Limits: &c.settings.Relay, Clock: c.clock}, c)
 	if err != nil { // it is not what Release makes
-		c.panicked(err)
+		c.Panicked(err)
 		backend.Reset()
 		c.refuse("internal_error", err)
 		return

@@ -3,6 +3,8 @@ package relay
 import (
 	"io"
 	"sync/atomic"
+
+	"github.com/usher-proxy/usher/proxier/observe"
 )
 
 // flow is one direction of a relay. It has a goroutine only while it moves bytes: that of
@@ -90,6 +92,7 @@ const (
 // move moves bytes until it would have to wait. own says that nobody else waits for this
 // goroutine.
 func (f *flow) move(own bool) {
+	defer f.survive()
 	for {
 		next := resting
 		switch f.burst(own) {
@@ -113,6 +116,24 @@ func (f *flow) move(own bool) {
 		}
 		f.state.Store(moving)
 	}
+}
+
+// survive has a fault of ours end this connection alone: others have the same poller.
+func (f *flow) survive() {
+	value := recover()
+	if value == nil {
+		return
+	}
+	r := f.relay
+	r.owner.Panicked(value)
+	r.mu.Lock()
+	if r.reason == "" {
+		r.reason = observe.InternalError
+	}
+	r.stop()
+	r.mu.Unlock()
+	f.end()
+	r.wakeBoth()
 }
 
 // end ends the flow.

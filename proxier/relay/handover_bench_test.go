@@ -13,6 +13,7 @@ type bystander struct{}
 
 func (bystander) Answered(time.Duration) {}
 func (bystander) EndedEarly(*EarlyEnd)   {}
+func (bystander) Panicked(any)           {}
 func (bystander) Ended(Result)           {}
 
 // BenchmarkHandOver hands all relays of a process over, again and again. The times and

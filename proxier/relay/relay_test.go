@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type scene struct {
 	result          chan Result
 	took            chan time.Duration // what Answered was told
 	early           chan *EarlyEnd     // what EndedEarly was told
+	panics          atomic.Int32
 }
 
 func newScene(t *testing.T, halfClose time.Duration, change ...func(*Relay)) *scene {
@@ -57,6 +59,7 @@ func newSceneOver(t *testing.T, pair func(*testing.T) (dialled, accepted *net.TC
 }
 
 func (s *scene) Answered(took time.Duration) { s.took <- took }
+func (s *scene) Panicked(value any)          { s.panics.Add(1) }
 func (s *scene) EndedEarly(e *EarlyEnd)      { s.early <- e }
 func (s *scene) Ended(r Result)              { s.result <- r }
 
@@ -350,6 +353,28 @@ func flood(c *net.TCPConn) (n int) {
 		if err != nil {
 			return n
 		}
+	}
+}
+
+// A fault of ours ends one connection, at its next byte, and no other one.
+func TestAPanicEndsOneConnection(t *testing.T) {
+	for name, bulk := range map[string]bool{"by the poller": false, "by a goroutine": true} {
+		t.Run(name, func(t *testing.T) {
+			other := newScene(t, time.Minute)
+			s := newScene(t, time.Minute, func(r *Relay) { r.up.dst, r.up.bulk = nil, bulk })
+			s.client.Write([]byte("request"))
+			if r := s.end(); r.Reason != observe.InternalError || s.panics.Load() != 1 {
+				t.Errorf("result %+v, %d panics", r, s.panics.Load())
+			}
+			for _, c := range []*net.TCPConn{s.client, s.backend} {
+				if _, err := s.receive(c); !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("a peer got %v, want a reset", err)
+				}
+			}
+			other.send(other.client, []byte("request"))
+			other.get(other.backend, 7)
+			other.closeBoth()
+		})
 	}
 }
 

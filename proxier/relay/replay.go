@@ -29,12 +29,19 @@ func (e *EarlyEnd) Unwrap() error { return e.Errno }
 
 // held is a burst while what the client sends is held. It is not any more if free.
 func (r *Relay) held(f *flow) (result outcome, free bool) {
+	result, free, then := r.heldBurst(f)
+	then()
+	return result, free
+}
+
+// heldBurst also returns what is to be done without the lock.
+func (r *Relay) heldBurst(f *flow) (result outcome, free bool, then func()) {
 	r.mu.Lock()
+	defer r.mu.Unlock() // also after a panic, for survive
+	if r.early != nil {
+		return drained, false, nothing // it rests
+	}
 	switch {
-	case r.early != nil:
-		result = drained // it rests
-		r.mu.Unlock()
-		return result, false
 	case r.leaving:
 		result = done
 	case r.hold == nil || r.reason != "":
@@ -45,19 +52,20 @@ func (r *Relay) held(f *flow) (result outcome, free bool) {
 	default:
 		result, free = r.awaitAnswer()
 	}
-	early, failed := r.early, r.reason != ""
 	if result == done {
 		result = doneHeld
 		f.state.Store(over)
 	}
-	r.mu.Unlock()
-	if failed {
-		r.wakeBoth()
-	} else if early != nil {
-		r.owner.EndedEarly(early)
+	switch early := r.early; {
+	case r.reason != "":
+		return result, free, r.wakeBoth
+	case early != nil:
+		return result, free, func() { r.owner.EndedEarly(early) }
 	}
-	return result, free
+	return result, free, nothing
 }
+
+func nothing() {}
 
 // holdMore moves what the client sends, and keeps it.
 func (r *Relay) holdMore() (result outcome, free bool) {

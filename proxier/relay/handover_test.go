@@ -619,9 +619,11 @@ func TestAResetIsHandedOver(t *testing.T) {
 		failed(s)
 		handOvers(s, observe.BackendReset, closesSlowly)
 		closesSlowly(s)
-		if n := s.relay.client.conn.Unsent(); n == 0 {
-			t.Error("nothing is left in the kernel")
+		client, backend, state, err := s.relay.Release()
+		if err != nil || client.Unsent() == 0 {
+			t.Fatalf("%v, or nothing is left in the kernel", err)
 		}
+		s.resume(client, backend, state)
 		s.wantAllBeforeTheReset(observe.BackendReset)
 	})
 	t.Run("a client's, with more to be held", func(t *testing.T) {

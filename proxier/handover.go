@@ -154,7 +154,7 @@ func decode(b []byte, into any) error { return gob.NewDecoder(bytes.NewReader(b)
 // The fields of a state that is handed over.
 const (
 	fieldRest        = 1 // handedOver, by encoding/gob
-	fieldConnections = 2 // a chunk; there may be several
+	fieldConnections = 2 // carriedConnections
 	fieldEarly       = 3 // handedEarly, by encoding/gob
 	fieldPlaces      = 4 // how many files belong to connections
 )
@@ -230,18 +230,18 @@ func (h *handedOver) join() error {
 	return nil
 }
 
-// connections reads a chunk, unless that was done.
-func (h *handedOver) connections(c *chunk) ([]carriedConnection, error) {
-	if err := c.read(); err != nil {
+// connections reads some of them, unless that was done.
+func (h *handedOver) connections(of *carriedConnections) ([]carriedConnection, error) {
+	if err := of.read(); err != nil {
 		return nil, err
 	}
-	for i := range c.list {
-		one := &c.list[i]
+	for i := range of.list {
+		one := &of.list[i]
 		if one.Listener < 0 || one.Listener >= len(h.early.Listeners)+len(h.Leaving) || one.Backend != 0 && one.Relay == nil {
 			return nil, fmt.Errorf("connection %d that was handed over is broken", one.Record.Number)
 		}
 	}
-	return c.list, nil
+	return of.list, nil
 }
 
 // all are the listeners in the order in which connections number them.

@@ -28,28 +28,26 @@ func (p *Proxier) adopt(h *Inheritance) error {
 }
 
 func (p *Proxier) adoptAll(h *Inheritance, of *carriedConnections) error {
-	all := h.all()
-	for i := range of.chunks {
-		connections, err := h.connections(&of.chunks[i])
-		if err != nil {
-			return err
-		}
-		var resume []func()
-		for i := range connections {
-			one := &connections[i]
-			goOn, err := p.adoptConnection(h, &all[one.Listener].Port, one, of)
-			if err != nil {
-				h.lost = errors.Join(h.lost, fmt.Errorf("connection %d: %w", one.Record.Number, err))
-			} else if goOn != nil {
-				resume = append(resume, goOn)
-			}
-		}
-		inParallel(p.cfg.Cores, resume, func(some []func()) {
-			for _, goOn := range some {
-				goOn()
-			}
-		})
+	connections, err := h.connections(of)
+	if err != nil {
+		return err
 	}
+	all := h.all()
+	var resume []func()
+	for i := range connections {
+		one := &connections[i]
+		goOn, err := p.adoptConnection(h, &all[one.Listener].Port, one, of)
+		if err != nil {
+			h.lost = errors.Join(h.lost, fmt.Errorf("connection %d: %w", one.Record.Number, err))
+		} else if goOn != nil {
+			resume = append(resume, goOn)
+		}
+	}
+	inParallel(p.cfg.Cores, resume, func(some []func()) {
+		for _, goOn := range some {
+			goOn()
+		}
+	})
 	return nil
 }
 

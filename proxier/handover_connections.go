@@ -13,33 +13,35 @@ import (
 
 // carriedConnections are those of a parcel, beside the rest as they are many.
 type carriedConnections struct {
-	chunks []chunk
-	files  []int // the parcel's first ones, by place; -1: it was taken
-	places int   // how many there are to be
+	written []byte // by appendConnections, nil once the list was read
+	list    []carriedConnection
+	files   []int // the parcel's first ones, by place; -1: it was taken
+	places  int   // how many there are to be
 }
 
-// chunk is a list of connections: as appendConnections has written it, and once it was read.
-type chunk struct {
-	data []byte
-	list []carriedConnection
+// place adds a file, and returns its place.
+func (c *carriedConnections) place(fd int) int {
+	c.files = append(c.files, fd)
+	return len(c.files)
 }
 
-func (c *chunk) read() (err error) {
-	if c.data == nil {
-		return nil
+// placePipes is a state with places instead of files, which may yet go on here.
+func (c *carriedConnections) placePipes(s *relay.State) *relay.State {
+	if s == nil || s.PipeToBackend == nil && s.PipeToClient == nil {
+		return s
 	}
-	if c.list, err = readConnections(c.data); err != nil {
-		return fmt.Errorf("the connections that were handed over cannot be read: %w", err)
+	placed := *s
+	for _, p := range []**relay.Pipe{&placed.PipeToBackend, &placed.PipeToClient} {
+		if *p != nil {
+			*p = &relay.Pipe{R: c.place((*p).R), W: c.place((*p).W), Bytes: (*p).Bytes}
+		}
 	}
-	c.data = nil
-	return nil
+	return &placed
 }
 
 func (c *carriedConnections) append(w *wire.Writer) {
-	w.Uint(fieldPlaces, uint64(c.places))
-	for _, one := range c.chunks {
-		w.Bytes(fieldConnections, one.data)
-	}
+	w.Uint(fieldPlaces, uint64(len(c.files)))
+	w.Bytes(fieldConnections, c.written)
 }
 
 func (c *carriedConnections) readField(r *wire.Reader) {
@@ -47,8 +49,20 @@ func (c *carriedConnections) readField(r *wire.Reader) {
 	case fieldPlaces:
 		c.places = int(r.Uint())
 	case fieldConnections:
-		c.chunks = append(c.chunks, chunk{data: r.Bytes()})
+		c.written = r.Bytes()
 	}
+}
+
+// read reads the list, unless that was done.
+func (c *carriedConnections) read() (err error) {
+	if c.written == nil {
+		return nil
+	}
+	if c.list, err = readConnections(c.written); err != nil {
+		return fmt.Errorf("the connections that were handed over cannot be read: %w", err)
+	}
+	c.written = nil
+	return nil
 }
 
 // take returns a file, which is the caller's from then on. It is there once.
@@ -108,11 +122,7 @@ func readEarly(p handover.Parcel) (*earlyParcel, error) {
 	}
 	var err error
 	e.rest, err = e.own(p.Files)
-	err = errors.Join(r.Err, err)
-	for i := range e.chunks {
-		err = errors.Join(err, e.chunks[i].read())
-	}
-	if err != nil {
+	if err = errors.Join(r.Err, err, e.read()); err != nil {
 		e.Close()
 		return nil, err
 	}

@@ -59,7 +59,6 @@ type handingOver struct {
 
 	state    handedOver
 	files    []int // of the next parcel, by cookie
-	places   []int // and of connections, by place
 	early    int   // the socket in which the early parcel waits, -1 if there is none
 	settings map[*annotation.Settings]int
 	numbers  map[*listener]int

@@ -11,7 +11,6 @@ import (
 	"github.com/usher-proxy/usher/proxier/handover"
 	"github.com/usher-proxy/usher/proxier/instant"
 	"github.com/usher-proxy/usher/proxier/limit"
-	"github.com/usher-proxy/usher/proxier/relay"
 	"github.com/usher-proxy/usher/proxier/udp"
 	"github.com/usher-proxy/usher/proxier/wire"
 )
@@ -37,10 +36,9 @@ func (l *handingOver) post() error {
 		return err
 	}
 	var w wire.Writer
-	l.state.last.places = len(l.places)
 	l.state.last.append(&w)
-	early := handover.Parcel{State: w.B, Files: append(l.places, l.files...)}
-	l.files, l.places, l.state.last.chunks = nil, nil, nil
+	early := handover.Parcel{State: w.B, Files: append(l.state.last.files, l.files...)}
+	l.files, l.state.last = nil, carriedConnections{}
 	if l.by.early != nil {
 		return l.by.early(early)
 	}
@@ -78,9 +76,8 @@ func (l *handingOver) pack() (handover.Parcel, error) {
 	if err != nil {
 		return handover.Parcel{}, err
 	}
-	l.state.last.places = len(l.places)
 	state, err := l.state.encode()
-	return handover.Parcel{State: state, Files: append(l.places, l.files...)}, err
+	return handover.Parcel{State: state, Files: append(l.state.last.files, l.files...)}, err
 }
 
 // file adds a file, and returns its cookie.
@@ -227,8 +224,7 @@ func (l *handingOver) packServers() (err error) {
 	return err
 }
 
-// packConnections adds those that have come to rest since it was called last, before the
-// others: they are read first.
+// packConnections packs those that have come to rest since it was called last.
 func (l *handingOver) packConnections() {
 	if l.trial {
 		return
@@ -239,40 +235,18 @@ func (l *handingOver) packConnections() {
 		some = append(some, l.carryConnection(d))
 	}
 	l.packed = len(all)
-	if len(some) > 0 {
-		l.state.last.chunks = append([]chunk{{data: appendConnections(some)}}, l.state.last.chunks...)
-	}
+	l.state.last.written = appendConnections(some)
 }
 
 func (l *handingOver) carryConnection(d *departed) carriedConnection {
-	c := d.connection
+	c, to := d.connection, &l.state.last
 	one := carriedConnection{
-		Listener: l.number(c.listener), Client: l.place(d.client.FD()), Relay: l.placePipes(d.state), Record: c.record.Carry(), Attempt: c.use.began,
+		Listener: l.number(c.listener), Client: to.place(d.client.FD()), Relay: to.placePipes(d.state), Record: c.record.Carry(), Attempt: c.use.began,
 		KeepSource: c.keepSource, Hedged: c.hedged, Noted: c.noted, Settled: c.settled,
 		Admitted: c.visit != (limit.Visit{}), Wait: c.visit.Left(),
 	}
 	if d.backend != nil {
-		one.Backend = l.place(d.backend.FD())
+		one.Backend = to.place(d.backend.FD())
 	}
 	return one
-}
-
-// place adds a file, and returns its place.
-func (l *handingOver) place(fd int) int {
-	l.places = append(l.places, fd)
-	return len(l.places)
-}
-
-// placePipes is a state with places instead of files, which it may go on with here.
-func (l *handingOver) placePipes(s *relay.State) *relay.State {
-	if s == nil || s.PipeToBackend == nil && s.PipeToClient == nil {
-		return s
-	}
-	placed := *s
-	for _, p := range []**relay.Pipe{&placed.PipeToBackend, &placed.PipeToClient} {
-		if *p != nil {
-			*p = &relay.Pipe{R: l.place((*p).R), W: l.place((*p).W), Bytes: (*p).Bytes}
-		}
-	}
-	return &placed
 }

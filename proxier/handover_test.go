@@ -196,16 +196,7 @@ func TestAnotherProxierTakesOver(t *testing.T) {
 	ids := s.ids()
 	next := s
 	for turn := range 3 {
-		var parcel handover.Parcel
-		err := next.proxier.HandOver(t.Context(), func(p handover.Parcel) error {
-			parcel = sent(t, p)
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		next.stop()
-		next = newScene(t, inherits(t, parcel, turn%2 == 0))
+		next = next.takenOver(turn%2 == 0)
 		p.goOn() // before there are any objects
 		next.set(objects...)
 		next.eventually("all IDs", func() error {
@@ -246,16 +237,7 @@ func TestAResetToAStalledClientGoesAlong(t *testing.T) {
 	close(breaks)
 	next := s
 	for range 3 {
-		var parcel handover.Parcel
-		err := next.proxier.HandOver(t.Context(), func(p handover.Parcel) error {
-			parcel = sent(t, p)
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		next.stop()
-		next = newScene(t, inherits(t, parcel, false))
+		next = next.takenOver(false)
 	}
 	client.SetDeadline(time.Now().Add(patience))
 	n, err := io.Copy(io.Discard, client)
@@ -264,9 +246,24 @@ func TestAResetToAStalledClientGoesAlong(t *testing.T) {
 	}
 }
 
+// takenOver hands everything over to another scene, which goes on with it.
+func (s *scene) takenOver(check bool) *scene {
+	s.t.Helper()
+	var parcel handover.Parcel
+	err := s.proxier.HandOver(s.t.Context(), func(p handover.Parcel) error {
+		parcel = sent(s.t, p)
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.stop()
+	return newScene(s.t, inherits(s.t, parcel, check))
+}
+
 // sent is a parcel as another process gets it: with files of its own, as the one that hands
 // over closes its own.
-func sent(t *testing.T, p handover.Parcel) handover.Parcel {
+func sent(t testing.TB, p handover.Parcel) handover.Parcel {
 	t.Helper()
 	files := make([]int, len(p.Files))
 	for i, fd := range p.Files {
@@ -279,7 +276,7 @@ func sent(t *testing.T, p handover.Parcel) handover.Parcel {
 }
 
 // inherits has a scene go on with a parcel, checked as one that could still refuse does, or not.
-func inherits(t *testing.T, p handover.Parcel, check bool) func(*Config) {
+func inherits(t testing.TB, p handover.Parcel, check bool) func(*Config) {
 	return func(c *Config) {
 		t.Helper()
 		var err error

@@ -132,11 +132,9 @@ func (h *Inheritance) Check() error {
 	if err := h.openEarly(); err != nil {
 		return err
 	}
-	for _, list := range [][]chunk{h.last.chunks, h.others.chunks} {
-		for i := range list {
-			if _, err := h.connections(&list[i]); err != nil {
-				return err
-			}
+	for _, some := range []*carriedConnections{&h.last, h.others} {
+		if _, err := h.connections(some); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -54,10 +54,7 @@ func (wait patience) give(conn *net.UnixConn, trial Parcel, rest func(early, car
 	conn.SetDeadline(time.Now().Add(wait.prove))
 	err := await(conn, ready)
 	if err == nil {
-		err = offer(conn, trial)
-	}
-	if err == nil {
-		err = await(conn, ready)
+		err = offer(conn, trial, ready)
 	}
 	if err != nil {
 		err = fmt.Errorf("the process that was to take over has not proved itself: %w", err)
@@ -73,10 +70,7 @@ func (wait patience) give(conn *net.UnixConn, trial Parcel, rest func(early, car
 // bringEarly sends what rests already.
 func (wait patience) bringEarly(conn *net.UnixConn, p Parcel) error {
 	conn.SetDeadline(time.Now().Add(wait.carry))
-	err := offer(conn, p)
-	if err == nil {
-		err = await(conn, ready)
-	}
+	err := offer(conn, p, ready)
 	if err != nil {
 		err = fmt.Errorf("the process that was to take over has not done so: %w", err)
 	}
@@ -88,10 +82,7 @@ func (wait patience) bringEarly(conn *net.UnixConn, p Parcel) error {
 // down for reading, and what it took before can still be read (unix(7)).
 func (wait patience) bring(conn *net.UnixConn, p Parcel) error {
 	conn.SetDeadline(time.Now().Add(wait.carry))
-	err := offer(conn, p)
-	if err == nil {
-		err = await(conn, mine)
-	}
+	err := offer(conn, p, mine)
 	if err == nil {
 		return nil
 	}
@@ -107,11 +98,16 @@ func (wait patience) bring(conn *net.UnixConn, p Parcel) error {
 	return fmt.Errorf("the process that was to take over has not done so: %w", err)
 }
 
-func offer(conn *net.UnixConn, p Parcel) error {
-	if err := speak(conn, parcel); err != nil {
-		return err
+// offer sends a Parcel, and waits for the word that the other one has for it.
+func offer(conn *net.UnixConn, p Parcel, want byte) error {
+	err := speak(conn, parcel)
+	if err == nil {
+		err = Send(conn, p)
 	}
-	return Send(conn, p)
+	if err == nil {
+		err = await(conn, want)
+	}
+	return err
 }
 
 // Take asks the process at the other end for everything, and takes it if nothing is wrong with

@@ -64,8 +64,8 @@
 //
 // A connection can go on with another relay, also in another process. Release stops both
 // flows, closes nothing, and says what the sockets do not know: what was read and is yet to
-// be written (a pipe goes along as it is), which FIN was passed on, what is held for a replay. Resume goes on exactly
-// there:
+// be written (a pipe goes along as it is), which FIN was passed on, what is held for a replay.
+// Resume goes on exactly there:
 //
 //	client, backend, state, err := r.Release()
 //	if err != nil {

@@ -568,28 +568,26 @@ func TestAResetIsHandedOver(t *testing.T) {
 			return nil
 		})
 	}
-	for name, pipes := range map[string]int{"buffer": limit.Pipes, "pipe": 0} {
-		t.Run("a client's, with more to write, in a "+name, func(t *testing.T) {
-			usePipes(pipes)
-			defer usePipes(-pipes)
-			s := newScene(t, time.Minute)
-			go flood(s.client)
-			untilStuck(t, &s.relay.up)
-			reset(s.client)
-			failed(s)
-			handOvers(s, observe.ClientReset)
-			s.wantAllBeforeTheReset(observe.ClientReset)
-		})
+	sides := map[observe.Reason]func(*scene) (*net.TCPConn, *flow){
+		observe.ClientReset:  func(s *scene) (*net.TCPConn, *flow) { return s.client, &s.relay.up },
+		observe.BackendReset: func(s *scene) (*net.TCPConn, *flow) { return s.backend, &s.relay.down },
 	}
-	t.Run("an endpoint's, with more to write", func(t *testing.T) {
-		s := newScene(t, time.Minute)
-		go flood(s.backend)
-		untilStuck(t, &s.relay.down)
-		reset(s.backend)
-		failed(s)
-		handOvers(s, observe.BackendReset)
-		s.wantAllBeforeTheReset(observe.BackendReset)
-	})
+	for reason, side := range sides {
+		for name, pipes := range map[string]int{"buffer": limit.Pipes, "pipe": 0} {
+			t.Run(fmt.Sprintf("%s, with more to write, in a %s", reason, name), func(t *testing.T) {
+				usePipes(pipes)
+				defer usePipes(-pipes)
+				s := newScene(t, time.Minute)
+				from, flow := side(s)
+				go flood(from)
+				untilStuck(t, flow)
+				reset(from)
+				failed(s)
+				handOvers(s, reason)
+				s.wantAllBeforeTheReset(reason)
+			})
+		}
+	}
 	t.Run("an endpoint's, of whose client there is more to write", func(t *testing.T) {
 		s := newScene(t, time.Minute)
 		go flood(s.client)

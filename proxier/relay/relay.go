@@ -40,7 +40,8 @@ type Owner interface {
 	// EndedEarly tells that a backend has ended a connection that is held without an
 	// answer. The relay rests until Replay or GiveUp.
 	EndedEarly(*EarlyEnd)
-	// Panicked tells of a fault, with its stack: the relay is about to end because of it.
+	// Panicked tells of a fault, because of which the relay is about to end. It is called by
+	// who has recovered, whose stack is that of the fault.
 	Panicked(value any)
 	// Ended is the last call. Both connections are closed.
 	Ended(Result)

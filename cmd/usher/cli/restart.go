@@ -48,16 +48,7 @@ func (s *fdStore) restart(p *proxier.Proxier) bool {
 		return false
 	}
 	for try := 1; ; try++ {
-		err = p.HandOver(context.Background(), func(parcel handover.Parcel) error {
-			select {
-			case <-p.Ready():
-				s.log.Infof("handover: systemd restarts %s, and everything waits in its store", unit.Name)
-				return s.put(parcel, manager, unit)
-			default: // it serves nobody yet, and what there is lies on the shelf
-				return nil
-			}
-		})
-		if err == nil || try == restartTries {
+		if err = s.handOver(p, manager, unit); err == nil || try == restartTries {
 			break
 		}
 		s.log.WithError(err).Warn("handover: not yet, once more")
@@ -67,6 +58,19 @@ func (s *fdStore) restart(p *proxier.Proxier) bool {
 		return false
 	}
 	return true
+}
+
+// handOver has everything wait in the store.
+func (s *fdStore) handOver(p *proxier.Proxier, manager *systemd.Manager, unit systemd.Unit) error {
+	return p.HandOver(context.Background(), func(parcel handover.Parcel) error {
+		select {
+		case <-p.Ready():
+			s.log.Infof("handover: systemd restarts %s, and everything waits in its store", unit.Name)
+			return s.put(parcel, manager, unit)
+		default: // it serves nobody yet, and what there is lies on the shelf
+			return nil
+		}
+	})
 }
 
 // clear has systemd let go of everything: clients are to be refused from now on.

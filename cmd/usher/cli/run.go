@@ -37,9 +37,9 @@ itself, as in a container that would be started again, it waits for SIGTERM.
 Settings come from the command line, else from the file that --config names, else
 they are the defaults below; usher config show tells which it is. In a file of the kind
 UsherConfiguration each flag is a key in lowerCamelCase (--node-name is nodeName), and
-an unknown key is an error; --write-config-to writes one. A KubeProxyConfiguration and kube-proxy's command
-line are accepted too: what has no meaning here is named in the log. Unlike in
-kube-proxy, any flag on the command line wins over the file, not only
+an unknown key is an error; --write-config-to writes one. A KubeProxyConfiguration and
+kube-proxy's command line are accepted too: what has no meaning here is named in the
+log. Unlike in kube-proxy, any flag on the command line wins over the file, not only
 --hostname-override and those of the log.`,
 		Example: `  usher run --kubeconfig /etc/usher/kubeconfig
   usher run --manifests ./services/ --capture=bind
